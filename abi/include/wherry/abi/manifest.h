@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_ABI_MANIFEST_H
+#define WHERRY_ABI_MANIFEST_H
+
+/*
+ * The manifest: an ELF note that makes an ELF file a Wherry image, version 1.
+ *
+ * Note name "Wherry" (namesz 7), type WH_MANIFEST_NOTE_TYPE, in a PT_NOTE
+ * segment of its own section `.note.wherry`. The descriptor is struct
+ * wh_manifest. Addresses are the file's virtual addresses (before the load
+ * bias). A reader refuses: another version, a size below the struct's, an entry
+ * outside an executable segment, memory figures over their limits, unknown
+ * bits in `flags`.
+ */
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WH_MANIFEST_NOTE_NAME "Wherry"
+#define WH_MANIFEST_NOTE_TYPE 0x57484d31u /* "1MHW" */
+#define WH_MANIFEST_VERSION 1u
+
+#define WH_MANIFEST_MEMORY_DEFAULT (64ull << 20)
+#define WH_MANIFEST_MEMORY_MAX (64ull << 30)
+#define WH_MANIFEST_STACK_DEFAULT (256ull << 10)
+#define WH_MANIFEST_STACK_MAX (64ull << 20)
+
+struct wh_manifest {
+	uint32_t version;        /* WH_MANIFEST_VERSION */
+	uint32_t size;           /* bytes of this struct */
+	uint32_t boot_version;   /* WH_BOOT_VERSION the image was built for */
+	uint32_t flags;          /* none yet: 0 */
+	uint64_t boot_entry;     /* wherry/abi/boot.h entry, 64-bit */
+	uint64_t trap_entry;     /* proc: SA_SIGINFO handler for processor faults */
+	uint64_t trap_return;    /* proc: calls rt_sigreturn; the handler's restorer */
+	uint64_t memory_min;     /* bytes of RAM below which the image refuses to start */
+	uint64_t memory_default; /* bytes of RAM when the user says nothing */
+	uint64_t stack_size;     /* bytes of the first thread's stack */
+	char name[64];           /* NUL-terminated, for people */
+};
+
+/* Section (not loaded, kept by strip) that says which kernel units are inside:
+ * text lines, see docs/spec/units.md. */
+#define WH_MANIFEST_UNITS_SECTION ".wherry.units"
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_BASE_ASSERT_H
+#define WHERRY_BASE_ASSERT_H
+
+/*
+ * wh_assert: for our own bugs only, never for input. Stays on in release. The
+ * final program supplies wh_assert_failed: the command prints and aborts, the
+ * guest panics with the place, a test aborts.
+ */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+__attribute__((noreturn, cold)) void wh_assert_failed(const char *what, const char *file, int line);
+
+#define wh_assert(condition)                          \
+	(__builtin_expect(!!(condition), 1) ? (void)0 \
+					    : wh_assert_failed(#condition, __FILE__, __LINE__))
+
+#ifdef __cplusplus
+}
+#endif
+#endif

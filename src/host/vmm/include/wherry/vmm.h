@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_VMM_H
+#define WHERRY_VMM_H
+
+/*
+ * libwherry-vmm: machines of either engine. Create a machine for an image, plug
+ * devices into its slots, start it on your event loop, get control back.
+ *
+ * Threads: a machine, its slots and its loop belong to one thread. The kvm engine
+ * runs vCPUs on threads of its own and hands every event to the loop's thread.
+ * No call exits, prints, installs signal handlers or keeps global state.
+ * Ownership: what `ret_` gives is the caller's to free; strings in a config are
+ * copied; callbacks come from the loop and may call anything but _free.
+ *
+ *	wh_vmm_image_open("hello", &image, &diag);
+ *	wh_vmm_machine_new(&config, image, loop, &machine, &diag);
+ *	wh_vmm_slot_add(machine, &slot_config, &ops, ctx, &slot, &diag);  // per device
+ *	wh_vmm_machine_start(machine, &diag);
+ *	wh_loop_run(loop);                       // config.exited stops it
+ *	wh_vmm_machine_free(machine);
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <wherry/abi/boot.h>
+#include <wherry/abi/manifest.h>
+#include <wherry/abi/shm.h>
+#include <wherry/base/diag.h>
+#include <wherry/base/log.h>
+#include <wherry/gmem.h>
+#include <wherry/loop.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- images ---- */
+
+struct wh_vmm_image;
+
+#define WH_VMM_IMAGE_SEGMENTS_MAX 16u
+
+/* Opens and checks an image completely: ELF, segments (W^X, order, overlap),
+ * relocations, manifest. -WH_ENOEXEC = not an image (diag says why), or -errno. */
+int wh_vmm_image_open(const char *path, struct wh_vmm_image **ret_image, struct wh_diag *diag);
+int wh_vmm_image_open_fd(int fd, struct wh_vmm_image **ret_image,
+			 struct wh_diag *diag); /* fd is dup'ed */
+void wh_vmm_image_close(struct wh_vmm_image *image);
+const struct wh_manifest *wh_vmm_image_manifest(const struct wh_vmm_image *image);
+
+/* Name of the function that holds a file address, with the offset in it; reads the symbol
+ * table on first use. -WH_ENOENT = no symbol. The name is borrowed from the image. */
+int wh_vmm_image_symbol(struct wh_vmm_image *image, uint64_t address, const char **ret_name,
+			uint64_t *ret_offset);
+
+/* ---- machines ---- */
+
+enum wh_vmm_engine { WH_VMM_ENGINE_AUTO, WH_VMM_ENGINE_PROC, WH_VMM_ENGINE_KVM };
+
+struct wh_vmm_machine;
+
+/* How a guest ended. */
+struct wh_vmm_exit {
+	enum wh_boot_exit kind; /* EXIT_NONE: killed from outside or by a forbidden system call */
+	int value;              /* status, or signal number */
+	int host_signal; /* EXIT_NONE on proc: the signal that ended the process (SIGSYS = forbidden call) */
+	uint32_t fault_vector;
+	uint64_t fault_address, fault_rip; /* runtime */
+	uint64_t image_base;               /* fault_rip - image_base = address in the file */
+	uint64_t backtrace[16];
+	uint32_t backtrace_count;
+	char message[160]; /* panic text */
+};
+
+struct wh_vmm_config {
+	size_t size; /* sizeof(struct wh_vmm_config) */
+	enum wh_vmm_engine engine;
+	uint64_t memory_size;          /* bytes of RAM; 0 = the manifest's */
+	const char *name;              /* also the guest's host name; NULL = the manifest's */
+	const char *const *argv;       /* NULL-terminated, argv[0] included */
+	const char *const *envp;       /* NULL-terminated */
+	const struct wh_boot_net *net; /* NULL = none or DHCP */
+	const struct wh_boot_mount *mounts;
+	uint32_t mount_count;
+	uint32_t boot_flags; /* WH_BOOT_CONSOLE_TTY, WH_BOOT_STDIN_EOF */
+	struct wh_log log;
+	/* The guest has ended, devices are drained. */
+	void (*exited)(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm_exit *how);
+	void *ctx;
+};
+
+int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *image,
+		       struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
+		       struct wh_diag *diag);
+int wh_vmm_machine_start(struct wh_vmm_machine *machine, struct wh_diag *diag);
+/* Asks the guest to take signal 1..31 (SIGINT, SIGTERM...). */
+void wh_vmm_machine_signal(struct wh_vmm_machine *machine, int signal);
+/* Ends the guest at once; exited() follows from the loop. */
+void wh_vmm_machine_kill(struct wh_vmm_machine *machine);
+void wh_vmm_machine_free(struct wh_vmm_machine *machine); /* kills and reaps first; no callback */
+const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *machine);
+enum wh_vmm_engine wh_vmm_machine_engine(const struct wh_vmm_machine *machine);
+/* TSC stamps by enum wh_boot_stage and the rate in Hz (0 = unknown). */
+const uint64_t *wh_vmm_machine_timeline(const struct wh_vmm_machine *machine, uint64_t *ret_tsc_hz);
+
+/* ---- slots: where device models plug in (host/dev does) ---- */
+
+struct wh_vmm_slot;
+
+struct wh_vmm_slot_config {
+	size_t size;
+	uint32_t virtio_id;
+	uint32_t queue_count; /* at most WH_SHM_QUEUES_MAX */
+	const char *name;     /* block NAME or 9P tag, else "" */
+};
+
+struct wh_vmm_slot_ops {
+	/* shm: the device was kicked; look at slot->shm. Loop thread. */
+	void (*kicked)(void *ctx);
+	/* mmio: register access, size 1, 2, 4 or 8. Loop thread. */
+	uint64_t (*mmio_read)(void *ctx, uint64_t offset, uint32_t size);
+	void (*mmio_write)(void *ctx, uint64_t offset, uint32_t size, uint64_t value);
+	/* mmio: QueueNotify for `queue` through an ioeventfd. Loop thread. */
+	void (*notified)(void *ctx, uint32_t queue);
+	/* The guest has ended: finish what it had queued (console output). */
+	void (*drain)(void *ctx);
+};
+
+/* Before start only. */
+int wh_vmm_slot_add(struct wh_vmm_machine *machine, const struct wh_vmm_slot_config *config,
+		    const struct wh_vmm_slot_ops *ops, void *ctx, struct wh_vmm_slot **ret_slot,
+		    struct wh_diag *diag);
+enum wh_boot_transport wh_vmm_slot_transport(const struct wh_vmm_slot *slot);
+/* The shared registers (transport shm), host pointer: hostile memory. Else NULL. */
+struct wh_shm_device *wh_vmm_slot_shm(struct wh_vmm_slot *slot);
+/* Raises the guest's interrupt: bits 1 = queue, 2 = configuration. For shm this sets
+ * shm->interrupt, counts control.host_events and wakes the guest if it sleeps; for mmio it
+ * drives the line (the transport keeps InterruptStatus). */
+void wh_vmm_slot_interrupt(struct wh_vmm_slot *slot, uint32_t bits);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
