@@ -1,9 +1,45 @@
-# Two commands do all the set-up: `make demo` and `make test`. Packagers use Meson directly.
+# SPDX-License-Identifier: ISC
+# Two commands do all the set-up, dependencies included:
+#	make demo	builds Wherry and runs its main job
+#	make test	runs every test that this machine can run
+# Packagers use Meson directly: meson setup build && ninja -C build && meson install -C build
 BUILD ?= build
+PREFIX ?= /usr/local
 
-.PHONY: all
+.PHONY: all deps demo test test-asan bench install format check clean
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
+deps:
+	tools/deps
+
 $(BUILD)/build.ninja:
-	meson setup $(BUILD)
+	tools/deps
+	meson setup $(BUILD) --prefix $(PREFIX)
+
+demo: all
+	tools/demo $(BUILD)
+
+test: all
+	tools/test $(BUILD)
+
+test-asan:
+	tools/deps
+	[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Dguest=false
+	ninja -C $(BUILD)-asan
+	meson test -C $(BUILD)-asan --no-rebuild --print-errorlogs
+
+bench: all
+	bench/run $(BUILD)
+
+install: all
+	meson install -C $(BUILD) --no-rebuild
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+check: all
+	tools/check-format && tools/check-size
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan
