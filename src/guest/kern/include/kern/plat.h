@@ -37,6 +37,13 @@ __attribute__((noreturn, format(printf, 1, 2))) void kern_panic(const char *form
 /* Writes straight to the console (panic path, early messages); does not wait. */
 void kern_console_write(const char *text, uint32_t size);
 
+/* Set by the console driver (or an early serial port): where kern_console_write
+ * goes. Must not wait; may drop. NULL: text is lost, a panic's stays in control.message. */
+extern void (*kern_console_hook)(const char *text, uint32_t size);
+
+/* Called once before the guest ends, if set: pushes out what a driver buffers. */
+extern void (*kern_exit_hook)(void);
+
 /* Cryptographic bytes: ChaCha20 generator seeded from boot entropy (and virtio-rng). */
 void kern_random(void *to, uint64_t size);
 

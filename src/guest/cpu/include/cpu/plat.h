@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef CPU_PLAT_H
+#define CPU_PLAT_H
+
+/* What a platform implements; kern/plat.c dispatches on the boot info's engine. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <wherry/abi/boot.h>
+
+struct plat_ops {
+	/* Makes the host look at kicked queues; called after the kick and a full
+	 * barrier. */
+	void (*doorbell)(void);
+	/* Sleeps at most `timeout_ns` (UINT64_MAX: for ever) while control.host_events
+	 * equals `seen`. Early return is fine, a missed event is not. */
+	void (*wait)(uint32_t seen, uint64_t timeout_ns);
+	/* Host's clock in ns; slow, used to calibrate the time-stamp counter. NULL:
+	 * boot.tsc_hz and boot.realtime_ns are the clock. */
+	uint64_t (*clock)(bool realtime);
+	/* Sets FS base where WRFSBASE may not be executed. */
+	void (*set_fs_base)(uint64_t base);
+	/* Ends the guest; the control block says how. */
+	__attribute__((noreturn)) void (*exit)(int status);
+};
+
+extern const struct plat_ops plat_proc_ops;
+extern const struct plat_ops plat_vm_ops __attribute__((weak));
+
+#endif
