@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef VMM_ENGINE_H
+#define VMM_ENGINE_H
+
+/*
+ * The seam between a machine and what runs it (proc/, kvm/).
+ *
+ * The machine (machine.c) owns what both engines share: the image, RAM, the layout,
+ * boot info, control block, slots, and the decoding of an exit. An engine owns where
+ * things lie in the guest's address space, how the guest starts, wakes and dies.
+ *
+ * Order of calls: probe; init; slot_add for each device; start; then interrupt, wake and kill
+ * in any order; fini once, also after a failed init. All run in the loop's thread.
+ *
+ *	init      chooses m->layout.image_base, allocates m->engine_state
+ *	          (machine.c then builds RAM, loads the image and writes boot info)
+ *	start     RAM is complete; the engine maps it and lets the guest go
+ *	vmm_machine_ended(m, host_signal)   the engine says, once, from the loop, that the guest
+ *	          is dead: nothing runs in RAM any more
+ */
+
+#include "vmm_priv.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vmm_engine_ops {
+	const char *name;
+	enum wh_vmm_engine id;
+	enum wh_boot_engine boot_id;
+	enum wh_boot_transport transport;
+	bool guard_hole;     /* the page below the stack is left out of the guest's map */
+	bool relocate;       /* machine.c relocates the image (WH_BOOT_RELOCATED) */
+	uint64_t memory_max; /* bytes of RAM it can give */
+
+	/* Can this host run it? 0, or -errno and diag says what to do. Leaves nothing behind. */
+	int (*probe)(struct wh_diag *diag);
+	int (*init)(struct wh_vmm_machine *m, struct wh_diag *diag);
+	/* Fills slot->regs (mmio; for shm machine.c does) and slot->irq, keeps what it needs
+	 * in slot->engine_state. May be NULL. */
+	int (*slot_add)(struct wh_vmm_machine *m, struct wh_vmm_slot *slot, struct wh_diag *diag);
+	int (*start)(struct wh_vmm_machine *m, struct wh_diag *diag);
+	/* Device raised its interrupt: WH_BOOT_TRANSPORT_MMIO only; bits 0 lowers the line. */
+	void (*interrupt)(struct wh_vmm_slot *slot, uint32_t bits);
+	/* control->host_events was counted up: see that the guest looks. */
+	void (*wake)(struct wh_vmm_machine *m);
+	/* Ends the guest; vmm_machine_ended follows from the loop. */
+	void (*kill)(struct wh_vmm_machine *m);
+	/* Ends the guest if it runs, waits for it, gives everything back. No callback. */
+	void (*fini)(struct wh_vmm_machine *m);
+};
+
+extern const struct vmm_engine_ops vmm_engine_proc;
+extern const struct vmm_engine_ops vmm_engine_kvm;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
