@@ -51,7 +51,8 @@ struct wh_net_frame {
 /*
  * A port: one end of a link. Who provides the link fills `send`; who uses it
  * (a stack, the gateway's switch) sets `receive` and `writable`. All calls are made in
- * the owner's thread, none may re-enter the port that is calling.
+ * the owner's thread. `send` may be called from inside `receive` (answers that
+ * keep no state); otherwise none may re-enter the port that is calling.
  */
 struct wh_net_port {
 	/* Provider. Copies or sends the frame before it returns. 0, or -WH_EAGAIN
@@ -68,6 +69,8 @@ struct wh_net_port {
 	 * = hold it and present it again after wh_net_port.resume. */
 	int (*receive)(struct wh_net_port *port, const struct wh_net_frame *frame);
 	void (*writable)(struct wh_net_port *port);
+	/* Optional: called by the provider after a burst of receives. */
+	void (*receive_done)(struct wh_net_port *port);
 	/* Provider: user has room again after a receive that said -WH_EAGAIN. */
 	void (*resume)(struct wh_net_port *port);
 
