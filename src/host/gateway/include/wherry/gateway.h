@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_GATEWAY_H
+#define WHERRY_GATEWAY_H
+
+/*
+ * libwherry-net: Ethernet frames of a guest become ordinary host sockets, without
+ * privileges. The gateway is the guest's router, DNS and DHCP server; it ends the guest's TCP
+ * and UDP in its own stack (wherry/net.h) and carries the bytes with sockets of the
+ * calling process. Ports of the host can be published: they lead to the guest.
+ *
+ * Threads: a gateway, its guest's port and its loop belong to one thread; there are no others.
+ * Ownership: strings and arrays of a config are copied; the loop, the port and the
+ * callbacks' contexts outlive the gateway. No globals; several gateways per process work.
+ * Memory: at _new about 10 KiB; then in blocks as flows come, never per packet, bounded by
+ * the limits below. Descriptors: one per flow and per published address; bounded.
+ * Errors: what a guest or a peer causes is a counter and an answer in the protocol, never
+ * an error of these functions.
+ *
+ *	struct wh_gateway_config config = WH_GATEWAY_CONFIG_INIT;
+ *	wh_gateway_new(&config, loop, &gateway, &diag);
+ *	wh_gateway_rule_parse("8080:80", &rule, &diag);
+ *	wh_gateway_publish(gateway, &rule, &id, &bound, &diag);
+ *	wh_gateway_attach(gateway, port);      // the device model's port
+ *	wh_loop_run(loop);
+ *	wh_gateway_free(gateway);
+ *
+ * Addresses (defaults): guest 10.0.2.15/24, gateway 10.0.2.2, DNS 10.0.2.3; the same ends ::15, ::2, ::3 in
+ * fd77:6865:7272:7900::/64; gateway's MAC 52:55:0a:00:02:02, guest's 52:54:00:12:34:56.
+ *
+ * What the guest reaches: every address that the process itself reaches, except the host's
+ * loopback (127.0.0.0/8, ::1 and unspecified addresses) and multicast. With `host_loopback`
+ * the gateway's address stands for the host's loopback: guest 10.0.2.2:5432 is host 127.0.0.1:5432,
+ * and [fd77:...::2]:5432 is [::1]:5432. It is off by default because programs that listen on
+ * loopback often trust whoever reaches them. Addresses of the host's other
+ * interfaces are reachable as from any machine of that network.
+ *
+ * What reaches the guest: published ports, replies to its flows, nothing else. A client keeps its
+ * address as the source that the guest sees, except loopback clients and those of the guest's own
+ * subnet: they appear as the gateway.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <wherry/base/diag.h>
+#include <wherry/base/log.h>
+#include <wherry/loop.h>
+#include <wherry/net.h>
+#include <wherry/net_frame.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct wh_gateway;
+struct wh_gateway_host; /* host system calls behind functions: gateway_host.h, for tests */
+
+/* ---- Limits (defaults for 0 in the config) ------------------------------------------- */
+
+#define WH_GATEWAY_TCP_FLOWS_MAX 4096u  /* 4 MB of flow state; buffers come on top, see net.h */
+#define WH_GATEWAY_TCP_PENDING_MAX 512u /* host connects under way: a guest's SYN flood ends here */
+#define WH_GATEWAY_UDP_FLOWS_MAX 1024u  /* the least recently used one goes when full */
+#define WH_GATEWAY_ECHO_FLOWS_MAX 32u
+#define WH_GATEWAY_DNS_QUERIES_MAX 256u /* under way; more are answered SERVFAIL */
+#define WH_GATEWAY_RULES_MAX 256u
+#define WH_GATEWAY_RESOLVERS_MAX 4u
+#define WH_GATEWAY_LEASES_MAX 16u
+/* Descriptors of the process that the gateway leaves alone, of RLIMIT_NOFILE. */
+#define WH_GATEWAY_DESCRIPTORS_RESERVE 64u
+/* How long after _attach a published port waits for the guest to listen. */
+#define WH_GATEWAY_BOOT_WINDOW_MS 10000u
+
+/* ---- The gateway ------------------------------------------------------------------------- */
+
+struct wh_gateway_config {
+	size_t size;
+	struct wh_log log;
+	uint8_t guest_ip4[4], gateway_ip4[4], dns_ip4[4]; /* all zero = default */
+	uint8_t prefix4;                                  /* 0 = 24 */
+	uint8_t guest_ip6[16], gateway_ip6[16], dns_ip6[16];
+	uint8_t prefix6; /* 0 = 64 */
+	bool no_ip6;     /* no IPv6 on the link */
+	uint8_t gateway_mac[6], guest_mac[6];
+	bool host_loopback;   /* the gateway's address is the host's loopback, see above */
+	bool no_outbound;     /* the guest reaches nothing but the gateway and DNS */
+	const char *hostname; /* DHCP; NULL = none */
+	const char *search;   /* DHCP domain search list, separated by blanks; NULL = the host's */
+	/* Servers asked by the DNS forwarder; count 0 = resolv_conf, re-read when it changes. */
+	struct wh_net_end resolvers[WH_GATEWAY_RESOLVERS_MAX];
+	uint32_t resolver_count;
+	const char *resolv_conf; /* NULL = /etc/resolv.conf */
+	const char *hosts;       /* NULL = /etc/hosts, "" = none */
+	uint32_t tcp_flows_max, tcp_pending_max, udp_flows_max, descriptors_reserve;
+	uint32_t tcp_buffer_max; /* per flow and direction, power of two; 0 = 1 MiB */
+	uint32_t boot_window_ms;
+	uint32_t dns_timeout_ms;            /* until the next server is asked; 0 = 1500 */
+	const struct wh_gateway_host *host; /* NULL = Linux */
+	void *host_ctx;
+};
+#define WH_GATEWAY_CONFIG_INIT                           \
+	{                                                \
+		.size = sizeof(struct wh_gateway_config) \
+	}
+
+/* Makes no descriptors. -WH_EINVAL (diag says which member), -WH_ENOMEM. */
+int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
+		   struct wh_gateway **ret_gateway, struct wh_diag *diag);
+/* Closes every socket; flows end with RST towards the host. NULL is allowed. */
+void wh_gateway_free(struct wh_gateway *gateway);
+
+/* Becomes the port's user: sets receive, writable and user. One port for now: -WH_EBUSY.
+ * Frames are taken at once and worked on in the loop's before-sleep hook, so that the
+ * port's flush is called once per burst. */
+int wh_gateway_attach(struct wh_gateway *gateway, struct wh_net_port *port);
+/* The port is not used afterwards; the guest's flows end. */
+void wh_gateway_detach(struct wh_gateway *gateway);
+
+/* Addresses as they are used, for the machine's boot information. */
+struct wh_gateway_addresses {
+	uint8_t guest_ip4[4], gateway_ip4[4], dns_ip4[4], prefix4;
+	uint8_t guest_ip6[16], gateway_ip6[16], dns_ip6[16], prefix6; /* prefix 0 = no IPv6 */
+	uint8_t gateway_mac[6], guest_mac[6];
+};
+void wh_gateway_addresses(const struct wh_gateway *gateway,
+			  struct wh_gateway_addresses *ret_addresses);
+/* The same for a config, before there is a gateway. -WH_EINVAL. */
+int wh_gateway_config_addresses(const struct wh_gateway_config *config,
+				struct wh_gateway_addresses *ret_addresses, struct wh_diag *diag);
+
+/* ---- Published ports --------------------------------------------------------------------- */
+
+enum wh_gateway_protocol { WH_GATEWAY_TCP = 6, WH_GATEWAY_UDP = 17 };
+
+struct wh_gateway_rule {
+	enum wh_gateway_protocol protocol;
+	bool bind_given;        /* else 127.0.0.1 and, where the host has it, ::1 */
+	struct wh_net_end host; /* bind address: unspecified IPv6 = all of both versions,
+				 * ::ffff:0.0.0.0 = all IPv4; port 0 = the kernel chooses */
+	uint16_t guest_port;
+	/* The first connection or datagram came; may be NULL. Called from the loop. */
+	void (*activated)(void *ctx, uint32_t rule);
+	void *ctx;
+};
+
+/* "[ADDR:]HOST:GUEST[/tcp|/udp]", ADDR an IPv4 address, an IPv6 one in brackets, or "*" (all). Host
+ * port 0 = the kernel chooses. -WH_EINVAL with the reason. */
+int wh_gateway_rule_parse(const char *text, struct wh_gateway_rule *ret_rule, struct wh_diag *diag);
+
+/*
+ * Listens on the host. Connections are accepted from now on, even before a port is attached
+ * and before the guest listens: they wait for it up to the boot window. ret_bound: the
+ * address and port in use (of the IPv4 socket when there are two). -WH_EADDRINUSE, -WH_EACCES,
+ * -WH_EADDRNOTAVAIL, -WH_ENOSPC (rules), -errno; diag has a sentence.
+ */
+int wh_gateway_publish(struct wh_gateway *gateway, const struct wh_gateway_rule *rule,
+		       uint32_t *ret_rule, struct wh_net_end *ret_bound, struct wh_diag *diag);
+/* Stops listening; flows that exist go on (UDP flows end). -WH_ENOENT. */
+int wh_gateway_unpublish(struct wh_gateway *gateway, uint32_t rule);
+
+/* ---- Seeing inside ------------------------------------------------------------------------- */
+
+/* Writes every frame of the guest's link to fd as a pcap stream (nanosecond format), starting
+ * with the file header; -1 ends it. fd stays the caller's and must not block for
+ * long; after a failed write the capture ends. 0 or -errno. */
+int wh_gateway_pcap(struct wh_gateway *gateway, int fd);
+
+struct wh_gateway_stats {
+	uint64_t tcp_out_opened, tcp_out_failed, tcp_out_refused; /* refused: by rule or limit */
+	uint64_t tcp_in_accepted, tcp_in_failed, tcp_in_retries;
+	uint64_t tcp_bytes_out, tcp_bytes_in; /* out = guest to host */
+	uint64_t udp_flows_opened, udp_out, udp_in, udp_dropped, udp_evicted;
+	uint64_t echo_out, echo_in, echo_dropped;
+	uint64_t dns_queries, dns_local, dns_answers, dns_failed, dns_retries, dns_bad_answers;
+	uint64_t dhcp_in, dhcp_out;
+	uint64_t descriptors_refused; /* flows not made for want of descriptors */
+	uint32_t tcp_flows, tcp_pending, udp_flows, echo_flows, rules, descriptors; /* now */
+	struct wh_net_stats stack;
+};
+void wh_gateway_stats(const struct wh_gateway *gateway, struct wh_gateway_stats *ret_stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
