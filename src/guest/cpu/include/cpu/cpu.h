@@ -27,6 +27,9 @@ static inline void cpu_wrfsbase(uint64_t base)
  * *save_rsp, and continues where `rsp` was saved. */
 void cpu_switch(uint64_t *save_rsp, uint64_t rsp);
 
+/* Saves like cpu_switch, then calls fn(NULL), which never returns, on the empty stack `top`. */
+void cpu_switch_fresh(uint64_t *save_rsp, void *top, void (*fn)(void *));
+
 /* Continues where `rsp` was saved, forgetting the caller. */
 __attribute__((noreturn)) void cpu_resume(uint64_t rsp);
 

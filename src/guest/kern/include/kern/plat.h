@@ -23,6 +23,9 @@ void kern_plat_doorbell(void);
  * will; never when work is already pending (host_events changed since `seen`). */
 void kern_plat_wait(uint32_t seen_events, uint64_t deadline_ns);
 
+/* The calling thread's FS base. */
+void kern_plat_set_fs_base(uint64_t base);
+
 /* Monotonic and wall clock in ns; monotonic never goes back. */
 uint64_t kern_time_monotonic(void);
 uint64_t kern_time_realtime(void);
@@ -46,5 +49,8 @@ extern void (*kern_exit_hook)(void);
 
 /* Cryptographic bytes: ChaCha20 generator seeded from boot entropy (and virtio-rng). */
 void kern_random(void *to, uint64_t size);
+
+/* Mixes more entropy into the generator (virtio-rng, write to /dev/urandom). */
+void kern_random_add(const void *from, uint64_t size);
 
 #endif

@@ -25,6 +25,7 @@ struct kern_thread {
 	struct wh_list all_node; /* all threads */
 	uint64_t rsp;            /* while not running */
 	uint64_t fs_base;
+	int (*start)(void *arg); /* its first function */
 	int32_t tid;
 	uint8_t state;
 	bool woken;       /* a wake-up came while it ran: the next sleep returns at once */
@@ -62,9 +63,6 @@ struct kern_thread *kern_thread_new(int (*fn)(void *), void *arg, void *stack_to
 				    uint64_t fs_base);
 __attribute__((noreturn)) void kern_thread_exit(int status);
 struct kern_thread *kern_thread_find(int tid);
-
-/* Wakes up to `count` futex waiters; part of thread exit. Weak: posix/futex.c. */
-int kern_futex_wake(uint32_t *word, uint32_t count);
 
 int wh_thread_clone(int (*fn)(void *), void *stack, int flags, void *arg, int *ptid, void *tls,
 		    int *ctid);

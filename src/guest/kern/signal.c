@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: ISC */
+#include <kern/plat.h>
+#include <kern/signal.h>
+#include <kern/thread.h>
+
+enum { SIG_CHLD = 17, SIG_CONT = 18, SIG_URG = 23, SIG_WINCH = 28 };
+
+uint32_t wh_signal_work;
+const struct kern_signal_ops *kern_signal_ops;
+
+int wh_signal_return(long result)
+{
+	return kern_signal_ops ? kern_signal_ops->deliver(result) : 0;
+}
+
+void kern_signal_default(int signo)
+{
+	if (signo == SIG_CHLD || signo == SIG_CONT || signo == SIG_URG || signo == SIG_WINCH)
+		return;
+	kern_exit(WH_BOOT_EXIT_SIGNAL, signo);
+}
+
+static void raise(struct kern_thread *thread, int signo)
+{
+	if (kern_signal_ops)
+		kern_signal_ops->raise(thread, signo);
+	else
+		kern_signal_default(signo);
+}
+
+void kern_signal_raise(int signo)
+{
+	raise(kern_self(), signo);
+}
+
+void kern_signal_host(void)
+{
+	uint32_t asked = __atomic_exchange_n(&kern_control()->signals, 0, __ATOMIC_ACQ_REL);
+	for (; asked; asked &= asked - 1)
+		raise(0, __builtin_ctz(asked) + 1);
+}
