@@ -32,8 +32,52 @@ struct drv_virtio_transport {
 	void (*reset)(struct drv_virtio *d);
 };
 
+#define DRV_VIRTIO_ID_NET 1u
+#define DRV_VIRTIO_ID_BLK 2u
+#define DRV_VIRTIO_ID_CONSOLE 3u
+#define DRV_VIRTIO_ID_RNG 4u
+#define DRV_VIRTIO_ID_9P 9u
+
+#define DRV_VIRTIO_F_VERSION_1 (1ull << 32)
+
 /* Finds the index-th boot device with this virtio id; NULL when there is none. */
 const struct wh_boot_device *drv_virtio_find(uint32_t virtio_id, uint32_t index);
+
+/* Picks the transport and looks at the device; writes nothing to it. -WH_ENODEV: not a
+ * device of a kind we know. The start of a driver is then:
+ *
+ *	drv_virtio_open(d, boot);
+ *	drv_virtio_start(d, features I understand);	-> d->features
+ *	drv_virtio_queue(d, 0, &q, memory...);		for each queue
+ *	d->transport->driver_ok(d);
+ */
 int drv_virtio_open(struct drv_virtio *d, const struct wh_boot_device *boot);
+
+/* Resets and negotiates: the offered features that are in `wanted`, plus VERSION_1 and
+ * the queue features of wherry/virtq.h. -WH_ENODEV when the device refuses. */
+int drv_virtio_start(struct drv_virtio *d, uint64_t wanted);
+
+/* Sets up queue number `queue` with at most `size` entries (a power of two) in the caller's
+ * memory, and tells the device. -WH_ENODEV: the device has no such queue. */
+int drv_virtio_queue(struct drv_virtio *d, uint32_t queue, struct wh_virtq_driver *q, uint32_t size,
+		     void *ring, struct wh_virtq_driver_slot *slots);
+
+/* Notifies the device of what was added to q, if it wants to hear of it. */
+void drv_virtio_kick(struct drv_virtio *d, uint32_t queue, struct wh_virtq_driver *q);
+
+/* Memory for a queue as a static object. */
+#define DRV_VIRTIO_RING(name, entries)                                                           \
+	static struct {                                                                          \
+		uint64_t ring[(16 * (entries) + 6 + 2 * (entries) + 3 + 6 + 8 * (entries)) / 8 + \
+			      1] __attribute__((aligned(16)));                                   \
+		struct wh_virtq_driver_slot slots[entries];                                      \
+	} name
+
+/* Can devices reach these bytes? Constant data of the image lies outside RAM and has
+ * to be copied first. */
+bool drv_in_ram(const void *p, size_t size);
+
+extern const struct drv_virtio_transport drv_transport_shm;
+extern const struct drv_virtio_transport drv_transport_mmio;
 
 #endif

@@ -41,6 +41,8 @@ struct fs_file_ops {
 	void (*release)(struct fs_file *f);
 	bool seekable; /* lseek and p{read,write} work, position advances */
 	uint8_t kind;  /* enum fs_kind */
+	/* Seekable files: size in bytes, for SEEK_END. NULL: the size in stat. */
+	int64_t (*size)(struct fs_file *f);
 };
 
 enum fs_kind {
@@ -71,10 +73,36 @@ void fs_file_unref(struct fs_file *f); /* calls release at zero */
 
 /* Descriptor table. fs_fd_get borrows: no reference is taken; a handler that may
  * wait takes one around the wait. */
-#define FS_FDS_MAX 1024u           /* RLIMIT_NOFILE's hard limit; table grows in steps */
+#define FS_FDS_MAX 16384u          /* RLIMIT_NOFILE's hard limit; table grows in steps */
 struct fs_file *fs_fd_get(int fd); /* NULL: -EBADF */
 int fs_fd_install(struct fs_file *f, int lowest,
 		  bool cloexec); /* takes the caller's reference; -EMFILE (reference stays) */
 int fs_fd_close(int fd);
+
+/* dup2: puts f (the caller's reference goes in) at fd and closes what was there. */
+int fs_fd_replace(struct fs_file *f, int fd, bool cloexec);
+bool fs_fd_cloexec(int fd); /* of an open descriptor */
+void fs_fd_set_cloexec(int fd, bool cloexec);
+int fs_fd_next(int fd); /* lowest open descriptor >= fd, or -1 */
+
+/* Start-up: descriptors 0, 1 and 2 are the console. Called by the kernel when linked. */
+int fs_init(void);
+
+/* Reads or writes at the file's position (offset NULL) or at *offset, with all the
+ * checks: access mode, EFAULT, lengths, O_APPEND. What read(2) and write(2) are made of. */
+int64_t fs_file_read(struct fs_file *f, const struct wh_iov *iov, int count,
+		     const uint64_t *offset);
+int64_t fs_file_write(struct fs_file *f, const struct wh_iov *iov, int count,
+		      const uint64_t *offset);
+
+/* Waits once at the file's queue after an operation found nothing to do: 0 = try
+ * again, -WH_EAGAIN with nonblock, -WH_EINTR. Keeps the file alive meanwhile. */
+int fs_file_wait(struct fs_file *f, bool nonblock);
+
+/* stat for a file without an operation of its own, by kind. */
+int fs_file_stat(struct fs_file *f, struct fs_stat *ret_stat);
+
+/* Size for SEEK_END; negative: error. */
+int64_t fs_file_size(struct fs_file *f);
 
 #endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: ISC */
+#include <fs/file.h>
+#include <posix/file.h>
+#include <wherry/base/errors.h>
+
+long wh_sys_lseek(int fd, int64_t offset, int whence)
+{
+	struct fs_file *f = fs_fd_get(fd);
+	int64_t base = 0, to;
+	if (!f || (f->flags & LX_O_PATH))
+		return -WH_EBADF;
+	if (!f->ops->seekable)
+		return -WH_ESPIPE;
+	if (whence == LX_SEEK_CUR)
+		base = (int64_t)f->position;
+	else if (whence == LX_SEEK_END || whence == LX_SEEK_DATA || whence == LX_SEEK_HOLE)
+		base = fs_file_size(f);
+	else if (whence != LX_SEEK_SET)
+		return -WH_EINVAL;
+	if (base < 0)
+		return base;
+	if (whence == LX_SEEK_DATA || whence == LX_SEEK_HOLE) {
+		/* Every file is one piece of data with the hole behind it. */
+		if (offset < 0 || offset >= base)
+			return -WH_ENXIO;
+		to = whence == LX_SEEK_DATA ? offset : base;
+	} else if (__builtin_add_overflow(base, offset, &to) || to < 0) {
+		return -WH_EINVAL;
+	}
+	f->position = (uint64_t)to;
+	return to;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef POSIX_FILE_USER_H
+#define POSIX_FILE_USER_H
+
+/* What the program passed, checked. */
+
+#include <fs/linux.h>
+#include <kern/mem.h>
+#include <wherry/base/errors.h>
+#include <wherry/base/iov.h>
+
+/* Checks an iovec array and its buffers: 0, -WH_EINVAL or -WH_EFAULT. */
+int posix_iov_check(const struct wh_iov *iov, int count, bool write_to);
+
+#endif
