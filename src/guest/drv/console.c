@@ -200,6 +200,7 @@ int drv_console_init(void)
 	wh_virtq_driver_interrupts_off(&c->tx);
 	c->dev.transport->driver_ok(&c->dev);
 	c->open = true;
+	kern_console_hook = drv_console_write_raw;
 	kern_poller_add(&poller);
 	return 0;
 }
