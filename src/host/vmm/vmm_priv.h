@@ -16,19 +16,38 @@ extern "C" {
 
 #define VMM_PAGE 4096u
 
-/* Addresses are the file's own (add layout.image_base), page-aligned unless said. */
+#define VMM_IMAGE_SIZE_MAX (16ull << 30) /* address space of an image without RAM */
+#define VMM_RELOCATIONS_MAX (4u << 20)   /* 96 MiB of table */
+
+struct vmm_relocation {
+	uint64_t where; /* file address inside the writable part, 8 bytes */
+	uint64_t addend;
+};
+
+/* Addresses are the file's own: add layout.image_base for the guest's. */
 struct wh_vmm_image {
 	int fd;
-	uint64_t file_size;
 	struct wh_elf elf;
 	struct wh_manifest manifest;
-	/* The read-only part: all segments below the first writable one. */
-	uint64_t start;     /* first byte */
+	/* Page-aligned pieces that are mapped from the file and never written. */
+	struct vmm_piece {
+		uint64_t start, size, offset;
+		bool executable;
+	} piece[WH_VMM_IMAGE_SEGMENTS_MAX];
+	uint32_t piece_count;
+	uint64_t start;     /* first page */
 	uint64_t ram_start; /* first page of the writable part: RELRO, data, .bss */
 	uint64_t relro_end; /* >= ram_start; pages before it are sealed after relocation */
 	uint64_t end;       /* end of .bss, not rounded */
+	struct vmm_relocation *relocation;
+	uint32_t relocation_count;
 	struct wh_elf_symbols symbols; /* read on first use */
+	bool symbols_tried;
 };
+
+/* Copies the writable part into `ram` (zeroed, at least end - ram_start bytes) and applies the
+ * relocations for the load bias when `relocate`. 0 or -errno: the file changed meanwhile. */
+int vmm_image_load(const struct wh_vmm_image *image, uint8_t *ram, uint64_t bias, bool relocate);
 
 /* Where things lie in the guest, filled by machine.c from layout.image_base. */
 struct vmm_layout {
@@ -76,8 +95,12 @@ struct wh_vmm_machine {
 	struct wh_vmm_slot slot[WH_BOOT_DEVICES_MAX];
 	uint32_t slot_count;
 	bool started, ended;
+	enum wh_vmm_sandbox sandbox;
+	uint32_t weaken;   /* enum proc_weaken: tests only */
+	char failure[160]; /* why the engine could not bring the guest to its entry, or "" */
 	uint64_t timeline[16];
 	uint64_t tsc_hz;
+	uint64_t started_tsc, started_ns;
 };
 
 /* The host pointer of a guest address inside RAM that this library laid out itself. */
@@ -89,7 +112,13 @@ static inline void *vmm_ram_at(const struct wh_vmm_machine *m, wh_gaddr address)
 /* See engine.h. host_signal: signal that ended the process of the guest, or 0. */
 void vmm_machine_ended(struct wh_vmm_machine *m, int host_signal);
 
-/* Takes kicks of all shm slots and calls their devices; true = there was one. */
+/* Writes the device table into RAM. */
+void vmm_slots_publish(struct wh_vmm_machine *m);
+
+/* Is there a kvm that runs guest code on the processor (vmx or svm)? */
+bool vmm_kvm_is_native(void);
+
+/* Calls the devices of all shm slots that were kicked; they take the bits. true = there was one. */
 bool vmm_slots_kicked(struct wh_vmm_machine *m);
 
 #ifdef __cplusplus

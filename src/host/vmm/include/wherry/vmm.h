@@ -27,6 +27,7 @@
 #include <wherry/abi/shm.h>
 #include <wherry/base/diag.h>
 #include <wherry/base/log.h>
+#include <wherry/elf.h>
 #include <wherry/gmem.h>
 #include <wherry/loop.h>
 
@@ -45,8 +46,14 @@ struct wh_vmm_image;
 int wh_vmm_image_open(const char *path, struct wh_vmm_image **ret_image, struct wh_diag *diag);
 int wh_vmm_image_open_fd(int fd, struct wh_vmm_image **ret_image,
 			 struct wh_diag *diag); /* fd is dup'ed */
+/* The image is in memory that stays valid and unchanged; such an image can be examined but not run. */
+int wh_vmm_image_open_memory(const void *data, size_t size, struct wh_vmm_image **ret_image,
+			     struct wh_diag *diag);
 void wh_vmm_image_close(struct wh_vmm_image *image);
 const struct wh_manifest *wh_vmm_image_manifest(const struct wh_vmm_image *image);
+
+/* The checked ELF file behind it (wherry/elf.h), borrowed. */
+const struct wh_elf *wh_vmm_image_elf(const struct wh_vmm_image *image);
 
 /* Name of the function that holds a file address, with the offset in it; reads the symbol
  * table on first use. -WH_ENOENT = no symbol. The name is borrowed from the image. */
@@ -69,7 +76,15 @@ struct wh_vmm_exit {
 	uint64_t image_base;               /* fault_rip - image_base = address in the file */
 	uint64_t backtrace[16];
 	uint32_t backtrace_count;
-	char message[160]; /* panic text */
+	char message[160]; /* panic text, printable; or why the engine could not start the guest */
+	uint64_t fault_error; /* x86 error code: bit 0 present, 1 write, 4 fetch */
+};
+
+/* How the proc engine confines. Filter, empty address space and closed descriptors always. */
+enum wh_vmm_sandbox {
+	WH_VMM_SANDBOX_AUTO, /* also namespaces without a network one; what the host lacks is left out */
+	WH_VMM_SANDBOX_STRICT, /* all namespaces, or an error */
+	WH_VMM_SANDBOX_MINIMAL /* no namespaces */
 };
 
 struct wh_vmm_config {
@@ -87,6 +102,7 @@ struct wh_vmm_config {
 	/* The guest has ended, devices are drained. */
 	void (*exited)(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm_exit *how);
 	void *ctx;
+	enum wh_vmm_sandbox sandbox;
 };
 
 int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *image,
@@ -100,8 +116,10 @@ void wh_vmm_machine_kill(struct wh_vmm_machine *machine);
 void wh_vmm_machine_free(struct wh_vmm_machine *machine); /* kills and reaps first; no callback */
 const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *machine);
 enum wh_vmm_engine wh_vmm_machine_engine(const struct wh_vmm_machine *machine);
+/* Notes when a stage before ENTRY was reached (START, IMAGE, MACHINE), as a TSC stamp. */
+void wh_vmm_machine_mark(struct wh_vmm_machine *machine, enum wh_boot_stage stage, uint64_t tsc);
 /* TSC stamps by enum wh_boot_stage and the rate in Hz (0 = unknown). */
-const uint64_t *wh_vmm_machine_timeline(const struct wh_vmm_machine *machine, uint64_t *ret_tsc_hz);
+const uint64_t *wh_vmm_machine_timeline(struct wh_vmm_machine *machine, uint64_t *ret_tsc_hz);
 
 /* ---- slots: where device models plug in (host/dev does) ---- */
 

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Writes the stub's list of system calls. Order matters: map the guest, unmap
+ * the rest, signals, identity, descriptors, and the filter as the very last call.
+ */
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <wherry/base/assert.h>
+
+#include "plan.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#define SA_RESTORER_FLAG 0x04000000u     /* asm/signal.h; not in libc's header */
+#define USER_SPACE_END 0x7ffffffff000ull /* 47 bits; nothing lies above unless asked for */
+
+struct writer {
+	struct proc_plan *plan;
+	wh_gaddr plan_address;
+	uint32_t count;
+};
+
+static void put(struct writer *w, uint64_t call, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+		uint64_t e, uint64_t f)
+{
+	wh_assert(w->count < PROC_STEPS_MAX);
+	w->plan->step[w->count++] = (struct proc_step){ call, { a, b, c, d, e, f }, 0 };
+}
+
+/* The guest's address of a member of the plan. */
+static uint64_t at(const struct writer *w, const void *member)
+{
+	return w->plan_address + (uint64_t)((const char *)member - (const char *)w->plan);
+}
+
+struct proc_plan *proc_plan_of(struct wh_vmm_machine *m)
+{
+	return vmm_ram_at(m, m->layout.stack_top - PROC_PLAN_SIZE);
+}
+
+static void map_guest(struct writer *w, const struct wh_vmm_machine *m, uint32_t weaken)
+{
+	const struct wh_vmm_image *image = m->image;
+	const struct vmm_layout *l = &m->layout;
+	const uint64_t shared = MAP_SHARED | MAP_FIXED_NOREPLACE;
+	uint64_t relro = image->relro_end - image->ram_start;
+	uint64_t data = PROT_READ | PROT_WRITE;
+	uint64_t gap = weaken & PROC_WEAK_NO_GUARD ? 0 : VMM_PAGE;
+	if (weaken & PROC_WEAK_DATA_EXECUTABLE)
+		data |= PROT_EXEC;
+	for (uint32_t i = 0; i < image->piece_count; i++) {
+		const struct vmm_piece *p = &image->piece[i];
+		uint64_t access = p->executable ? PROT_READ | PROT_EXEC : PROT_READ;
+		if (weaken & PROC_WEAK_TEXT_WRITABLE)
+			access |= PROT_WRITE;
+		put(w, SYS_mmap, l->image_base + p->start, p->size, access,
+		    MAP_PRIVATE | MAP_FIXED_NOREPLACE, (uint64_t)image->fd, p->offset);
+	}
+	if (relro)
+		put(w, SYS_mmap, l->ram_base, relro, PROT_READ, shared, (uint64_t)m->ram_fd, 0);
+	put(w, SYS_mmap, l->ram_base + relro, l->stack_low - gap - l->ram_base - relro, data,
+	    shared, (uint64_t)m->ram_fd, relro);
+	if (weaken & PROC_WEAK_DATA_EXECUTABLE)
+		put(w, SYS_mprotect, l->stack_low, l->stack_top - l->stack_low, data, 0, 0, 0);
+	if (weaken & PROC_WEAK_NULL_MAPPED)
+		put(w, SYS_mmap, 0, VMM_PAGE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, (uint64_t)-1, 0);
+}
+
+/* Everything that is neither the guest nor the stub's page: first stack, vdso, vvar. */
+static void unmap_rest(struct writer *w, const struct wh_vmm_machine *m)
+{
+	const struct vmm_layout *l = &m->layout;
+	uint64_t low = l->image_base + m->image->start,
+		 stub_end = PROC_STUB_ADDRESS + PROC_STUB_SIZE;
+	put(w, SYS_munmap, stub_end, low - stub_end, 0, 0, 0, 0);
+	/* May fail where the kernel seals the vdso's mapping (MSEAL_SYSTEM_MAPPINGS). */
+	put(w, SYS_munmap | PROC_STEP_MAY_FAIL, l->stack_top, USER_SPACE_END - l->stack_top, 0, 0,
+	    0, 0);
+}
+
+static void catch_faults(struct writer *w, const struct wh_vmm_machine *m)
+{
+	static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP };
+	struct proc_plan *p = w->plan;
+	p->altstack.stack = m->layout.trap_stack_low;
+	p->altstack.size = m->layout.trap_stack_top - m->layout.trap_stack_low;
+	p->fault = (struct proc_sigaction){
+		.handler = m->layout.image_base + m->image->manifest.trap_entry,
+		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG,
+		.restorer = m->layout.image_base + m->image->manifest.trap_return,
+		.mask = ~0ull,
+	};
+	put(w, SYS_sigaltstack, at(w, &p->altstack), 0, 0, 0, 0, 0);
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(faults); i++)
+		put(w, SYS_rt_sigaction, (uint64_t)faults[i], at(w, &p->fault), 0, 8, 0, 0);
+	put(w, SYS_rt_sigprocmask, SIG_SETMASK, at(w, &p->no_signals), 0, 8, 0, 0);
+}
+
+/* PR_SET_PDEATHSIG was set before the exec, which keeps it; once more in case it did not. */
+static void settle_process(struct writer *w, const struct wh_vmm_machine *m)
+{
+	struct proc_plan *p = w->plan;
+	wh_format(p->name, sizeof p->name, "%s", m->info->hostname);
+	put(w, SYS_setsid | PROC_STEP_MAY_FAIL, 0, 0, 0, 0, 0, 0);
+	put(w, SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
+	put(w, SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+	put(w, SYS_prctl, PR_SET_TIMERSLACK, 1, 0, 0, 0, 0); /* ns; the default delays by 50 us */
+	put(w, SYS_prctl, PR_SET_NAME, at(w, p->name), 0, 0, 0, 0);
+}
+
+void proc_plan_write(struct wh_vmm_machine *m, int doorbell_fd, uint32_t weaken)
+{
+	struct writer w = { .plan = proc_plan_of(m),
+			    .plan_address = m->layout.stack_top - PROC_PLAN_SIZE };
+	struct proc_plan *p = w.plan;
+	map_guest(&w, m, weaken);
+	if (!(weaken & PROC_WEAK_KEEP_HOST_PAGES))
+		unmap_rest(&w, m);
+	catch_faults(&w, m);
+	settle_process(&w, m);
+	if (!(weaken & PROC_WEAK_KEEP_DESCRIPTORS)) {
+		if (doorbell_fd > 0)
+			put(&w, SYS_close_range, 0, (uint64_t)doorbell_fd - 1, 0, 0, 0, 0);
+		put(&w, SYS_close_range, (uint64_t)doorbell_fd + 1, ~0u, 0, 0, 0, 0);
+	}
+	put(&w, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+	p->program.count = proc_filter_write(
+		p->filter, m->layout.control + offsetof(struct wh_boot_control, host_events),
+		doorbell_fd, !(m->info->flags & WH_BOOT_FSGSBASE));
+	p->program.filter = at(&w, p->filter);
+	if (!(weaken & PROC_WEAK_NO_FILTER))
+		put(&w, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at(&w, &p->program), 0, 0, 0);
+	p->entry = m->layout.image_base + m->image->manifest.boot_entry;
+	put(&w, PROC_STEP_ENTER, m->layout.info, at(&w, &p->entry), 0, 0, 0, 0);
+}
+
+static const char *call_name(uint64_t call)
+{
+	switch (call & 0xffff) {
+	case SYS_mmap:
+		return "mmap";
+	case SYS_munmap:
+		return "munmap";
+	case SYS_close_range:
+		return "close_range";
+	case SYS_prctl:
+		return "prctl";
+	case SYS_seccomp:
+		return "seccomp";
+	}
+	return "a system call";
+}
+
+const char *proc_plan_failure(const struct proc_plan *plan, int *ret_errno)
+{
+	for (uint32_t i = 0; i < PROC_STEPS_MAX; i++) {
+		struct proc_step s;
+		memcpy(&s, &plan->step[i], sizeof s); /* shared with the guest: copy once */
+		if (s.call == PROC_STEP_ENTER)
+			break;
+		if (!(s.call & PROC_STEP_MAY_FAIL) && s.result < 0 && s.result > -4096) {
+			*ret_errno = (int)-s.result;
+			return call_name(s.call);
+		}
+	}
+	return NULL;
+}
