@@ -117,6 +117,7 @@ static void idle(void *unused)
 			cpu_relax();
 		} else {
 			kern_plat_wait(seen, deadline);
+			kern_cpu.slept_ns += kern_time_monotonic() - now;
 			spin_until = 0;
 		}
 	}

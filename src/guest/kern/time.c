@@ -109,6 +109,16 @@ uint64_t kern_time_realtime(void)
 	return now + line.realtime_offset_ns;
 }
 
+/* Needs no clock at start-up: the time of the entry is known in ticks. */
+uint64_t kern_time_uptime(void)
+{
+	uint64_t now = kern_time_monotonic();
+	uint64_t ticks = cpu_tsc() - kern_control()->timeline[WH_BOOT_STAGE_ENTRY];
+	if (line.mult)
+		return ticks_to_ns(ticks, line.mult);
+	return now - line.base_ns;
+}
+
 uint64_t kern_tsc(void)
 {
 	return cpu_tsc();

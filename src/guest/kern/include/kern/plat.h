@@ -29,6 +29,7 @@ void kern_plat_set_fs_base(uint64_t base);
 /* Monotonic and wall clock in ns; monotonic never goes back. */
 uint64_t kern_time_monotonic(void);
 uint64_t kern_time_realtime(void);
+uint64_t kern_time_uptime(void); /* ns since start-up */
 uint64_t kern_tsc(void);
 
 void kern_timeline_mark(enum wh_boot_stage stage); /* first call counts */

@@ -40,6 +40,7 @@ struct kern_thread {
 	void *unmap_base;          /* stack freed when the thread ends */
 	size_t unmap_size;
 	uint64_t robust_list;
+	char name[16];           /* PR_SET_NAME */
 	struct kern_timer timer; /* kern_sleep's deadline */
 };
 
@@ -53,6 +54,7 @@ struct kern_cpu {
 	uint32_t thread_count;
 	uint32_t switches; /* since the last kern_poll */
 	int32_t next_tid;
+	uint64_t slept_ns; /* time with nothing to do */
 	bool polling;
 };
 extern struct kern_cpu kern_cpu;
