@@ -111,18 +111,11 @@
 #define WH_VIRTIO_BLK_S_UNSUPP 2u
 #define WH_VIRTIO_BLK_ID_SIZE 20u
 
-/* Console (5.3). Queues: 0 receive, 1 transmit. With WH_VIRTIO_CONSOLE_F_STDERR (ours,
- * docs/spec/console.md) queue 2 transmits what goes to standard error. */
+/* Console (5.3). Queues: 0 receive, 1 transmit. Our extension is wherry/abi/console.h. */
 #define WH_VIRTIO_CONSOLE_F_SIZE (1ull << 0)
-#define WH_VIRTIO_CONSOLE_F_MULTIPORT (1ull << 1)
-#define WH_VIRTIO_CONSOLE_F_EMERG_WRITE (1ull << 2)
-#define WH_VIRTIO_CONSOLE_F_STDERR (1ull << 20)
-
-#define WH_VIRTIO_CONSOLE_CONFIG_COLS 0u   /* le16 */
-#define WH_VIRTIO_CONSOLE_CONFIG_ROWS 2u   /* le16 */
-#define WH_VIRTIO_CONSOLE_CONFIG_FLAGS 12u /* le32 with F_STDERR: WH_VIRTIO_CONSOLE_STDIN_* */
-#define WH_VIRTIO_CONSOLE_CONFIG_BYTES 16u
-#define WH_VIRTIO_CONSOLE_STDIN_EOF 1u /* standard input has ended; no byte will follow */
+#define WH_VIRTIO_CONSOLE_CONFIG_COLS 0u /* le16 */
+#define WH_VIRTIO_CONSOLE_CONFIG_ROWS 2u /* le16 */
+#define WH_VIRTIO_CONSOLE_CONFIG_SIZE 4u
 
 /* 9P (no section; Linux include/uapi/linux/virtio_9p.h). Queue 0: one request a chain, out =
  * T-message, in = room for the R-message. */

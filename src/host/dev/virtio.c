@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: ISC */
+#include <wherry/base/assert.h>
+#include <wherry/base/checked.h>
+#include <wherry/base/errors.h>
+#include <wherry/virtio.h>
+
+#define COMMON_FEATURES (WH_VIRTIO_F_VERSION_1 | WH_VIRTQ_F_INDIRECT | WH_VIRTQ_F_EVENT_IDX)
+
+void wh_virtio_init(struct wh_virtio_device *d, const struct wh_virtio_config *config)
+{
+	wh_assert(config->queue_count <= WH_VIRTIO_QUEUES_MAX);
+	wh_assert(wh_is_power_of_two(config->queue_size_max) &&
+		  config->queue_size_max <= WH_VIRTQ_SIZE_MAX);
+	*d = (struct wh_virtio_device){ .c = *config };
+}
+
+uint64_t wh_virtio_features(const struct wh_virtio_device *d)
+{
+	return d->c.features | COMMON_FEATURES;
+}
+
+static void slot_drain(void *ctx)
+{
+	struct wh_virtio_device *d = ctx;
+	if (d->running && d->c.ops->drain)
+		d->c.ops->drain(d->c.ctx);
+}
+
+static void slot_kicked(void *ctx)
+{
+	wh_virtio_shm_kicked(ctx);
+}
+
+static void slot_notified(void *ctx, uint32_t queue)
+{
+	wh_virtio_notify(ctx, queue);
+}
+
+int wh_virtio_attach(struct wh_virtio_device *d, struct wh_vmm_machine *machine, const char *name,
+		     struct wh_diag *diag)
+{
+	static const struct wh_vmm_slot_ops ops = { .kicked = slot_kicked,
+						    .mmio_read = wh_virtio_mmio_read,
+						    .mmio_write = wh_virtio_mmio_write,
+						    .notified = slot_notified,
+						    .drain = slot_drain };
+	struct wh_vmm_slot_config config = { .size = sizeof config,
+					     .virtio_id = d->c.virtio_id,
+					     .queue_count = d->c.queue_count,
+					     .name = name };
+	int r = wh_vmm_slot_add(machine, &config, &ops, d, &d->slot, diag);
+	if (r < 0)
+		return r;
+	d->mem = wh_vmm_machine_memory(machine);
+	d->transport = wh_vmm_slot_transport(d->slot) == WH_BOOT_TRANSPORT_SHM
+			       ? &wh_virtio_transport_shm
+			       : &wh_virtio_transport_mmio;
+	r = d->transport->attached(d);
+	if (r < 0)
+		return wh_diag_set(diag, r, "device %u: the machine has no registers for it",
+				   d->c.virtio_id);
+	return 0;
+}
+
+void wh_virtio_broken(struct wh_virtio_device *d, const char *why)
+{
+	if (d->broken)
+		return;
+	d->errors++;
+	d->broken = true;
+	d->running = false;
+	wh_log_write(&d->c.log, WH_LOG_DEBUG, "virtio", d->c.virtio_id,
+		     "driver broke the contract: %s", why);
+	d->transport->needs_reset(d);
+}
+
+int wh_virtio_start(struct wh_virtio_device *d, uint64_t features,
+		    const struct wh_virtio_queue_setup *setup)
+{
+	wh_assert(!d->running && !d->resetting);
+	if (features & ~wh_virtio_features(d) || !(features & WH_VIRTIO_F_VERSION_1)) {
+		wh_virtio_broken(d, "features that were not offered");
+		return -WH_EINVAL;
+	}
+	for (uint32_t i = 0; i < d->c.queue_count; i++) {
+		struct wh_virtq_device_config c = { .mem = d->mem,
+						    .size = setup[i].size,
+						    .desc = setup[i].desc,
+						    .driver = setup[i].driver,
+						    .device = setup[i].device,
+						    .features = features };
+		wh_virtq_device_reset(&d->queue[i]);
+		if (!c.size)
+			continue;
+		if (c.size > d->c.queue_size_max || wh_virtq_device_init(&d->queue[i], &c) < 0) {
+			wh_virtio_broken(d, "a queue outside memory or of a bad size");
+			return -WH_EINVAL;
+		}
+	}
+	d->features = features;
+	d->running = true;
+	if (d->c.ops->start)
+		d->c.ops->start(d->c.ctx);
+	return 0;
+}
+
+bool wh_virtio_reset(struct wh_virtio_device *d)
+{
+	if (d->resetting)
+		return false;
+	d->running = false;
+	d->broken = false;
+	d->features = 0;
+	for (uint32_t i = 0; i < d->c.queue_count; i++)
+		wh_virtq_device_reset(&d->queue[i]);
+	d->resetting = true;
+	if (d->c.ops->reset && !d->c.ops->reset(d->c.ctx))
+		return false;
+	wh_virtio_reset_done(d);
+	return true;
+}
+
+void wh_virtio_reset_done(struct wh_virtio_device *d)
+{
+	wh_assert(d->resetting);
+	d->resetting = false;
+	d->transport->reset_done(d);
+}
+
+void wh_virtio_notify(struct wh_virtio_device *d, uint32_t queue)
+{
+	if (d->running && queue < d->c.queue_count && wh_virtq_device_ready(&d->queue[queue]))
+		d->c.ops->notify(d->c.ctx, queue);
+}
+
+bool wh_virtio_pop(struct wh_virtio_device *d, uint32_t queue, struct wh_virtq_chain *chain)
+{
+	wh_assert(queue < d->c.queue_count);
+	if (!d->running)
+		return false;
+	int r = wh_virtq_device_pop(&d->queue[queue], chain);
+	if (!r && wh_virtq_device_kicks_on(&d->queue[queue]))
+		r = wh_virtq_device_pop(&d->queue[queue], chain);
+	if (r < 0)
+		wh_virtio_broken(d, "a bad descriptor chain");
+	return r > 0;
+}
+
+void wh_virtio_push(struct wh_virtio_device *d, uint32_t queue, uint16_t head, uint32_t written)
+{
+	wh_assert(queue < d->c.queue_count);
+	if (d->running)
+		wh_virtq_device_push(&d->queue[queue], head, written);
+}
+
+void wh_virtio_raise(struct wh_virtio_device *d, uint32_t queue)
+{
+	wh_assert(queue < d->c.queue_count);
+	if (d->running && wh_virtq_device_interrupt_needed(&d->queue[queue]))
+		d->transport->interrupt(d, WH_VIRTIO_INTERRUPT_QUEUE);
+}
+
+void wh_virtio_again(struct wh_virtio_device *d, uint32_t queue)
+{
+	wh_assert(queue < d->c.queue_count);
+	if (d->running && d->transport->again)
+		d->transport->again(d, queue);
+}
+
+void wh_virtio_config_set(struct wh_virtio_device *d, uint32_t offset, const void *from,
+			  uint32_t size)
+{
+	wh_assert(wh_range_inside(offset, size, WH_VIRTIO_CONFIG_SIZE));
+	memcpy(d->config + offset, from, size);
+	if (d->transport)
+		d->transport->config_changed(d, offset, size);
+}
