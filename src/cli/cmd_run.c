@@ -1,8 +1,177 @@
 /* SPDX-License-Identifier: ISC */
-#include "cli.h"
+/*
+ * wherry run: a machine for one image, with its console on our descriptors.
+ *
+ * Starting is the product: nothing here touches what the options and the image do
+ * not need, and nothing goes through stdio.
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <wherry/base/errors.h>
+
+#include "run.h"
+
+static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
+		     unsigned long long id, const char *text)
+{
+	cli_error("%s: %s", subsystem, text);
+}
+
+static void guest_ended(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm_exit *how)
+{
+	struct run *r = ctx;
+	r->how = *how;
+	r->ended = true;
+	wh_loop_stop(r->loop, 0);
+}
+
+static void grace_over(struct wh_loop_timer *timer)
+{
+	struct run *r = timer->ctx;
+	if (r->options.verbose)
+		cli_error("the guest did not end within %u s: killing it", RUN_GRACE_MS / 1000);
+	wh_vmm_machine_kill(r->machine);
+}
+
+/* The first request goes to the guest; the second one, or time, ends it. */
+static void signal_came(struct wh_os_signals *signals, int signal)
+{
+	struct run *r = signals->ctx;
+	if (r->asked_to_stop) {
+		wh_vmm_machine_kill(r->machine);
+		return;
+	}
+	r->asked_to_stop = true;
+	wh_vmm_machine_signal(r->machine, signal);
+	wh_loop_timer_init(&r->grace, grace_over, r);
+	wh_loop_timer_start(r->loop, &r->grace, wh_os_now() + RUN_GRACE_MS * 1000000ull);
+}
+
+static int take_signals(struct run *r)
+{
+	static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	sigaction(SIGPIPE, &ignore, NULL); /* a closed output is an error of write */
+	r->signals.fn = signal_came;
+	r->signals.ctx = r;
+	int error = wh_os_signals_attach(&r->signals, r->loop, stops, WH_ARRAY_COUNT(stops));
+	if (error < 0)
+		cli_error("cannot take signals (errno %d)", -error);
+	return error;
+}
+
+/* Status for an error before the guest runs. */
+static int status_of(int error)
+{
+	return error == -WH_ENOENT    ? CLI_NOT_FOUND
+	       : error == -WH_ENOEXEC ? CLI_CANNOT_START
+				      : CLI_ERROR;
+}
+
+static int open_image(struct run *r)
+{
+	struct wh_diag diag = { "" };
+	int error = wh_vmm_image_open(r->options.image, &r->image, &diag);
+	if (error >= 0)
+		return CLI_OK;
+	cli_error("%s: %s", r->options.image, diag.text);
+	return error == -WH_EACCES ? CLI_CANNOT_START : status_of(error);
+}
+
+static int make_machine(struct run *r, uint64_t started, uint64_t opened)
+{
+	struct wh_diag diag = { "" };
+	struct run_options *o = &r->options;
+	struct wh_vmm_config config = {
+		.size = sizeof config,
+		.engine = o->engine,
+		.sandbox = o->sandbox,
+		.memory_size = o->memory_size,
+		.name = o->name,
+		.argv = o->argv,
+		.envp = o->env,
+		.log = r->log,
+		.exited = guest_ended,
+		.ctx = r,
+	};
+	int status = run_devices_prepare(r, &config);
+	if (status)
+		return status;
+	int error = wh_vmm_machine_new(&config, r->image, r->loop, &r->machine, &diag);
+	if (error < 0) {
+		cli_error("%s: %s", o->image, diag.text);
+		return CLI_ERROR;
+	}
+	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_START, started);
+	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_IMAGE, opened);
+	status = run_devices_attach(r);
+	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_MACHINE, __builtin_ia32_rdtsc());
+	return status;
+}
+
+/* Shows the stages as soon as the guest listens: a server never ends by itself. */
+static bool watch_timeline(struct wh_loop_hook *hook)
+{
+	struct run *r = hook->ctx;
+	uint64_t hz;
+	const uint64_t *t = wh_vmm_machine_timeline(r->machine, &hz);
+	if (t[WH_BOOT_STAGE_LISTEN] && !r->timeline_shown)
+		run_report_timeline(r);
+	else if (t[WH_BOOT_STAGE_REPLY] && !r->reply_shown)
+		run_report_timeline(r);
+	return false;
+}
+
+static int run_guest(struct run *r)
+{
+	struct wh_diag diag = { "" };
+	if (take_signals(r) < 0)
+		return CLI_ERROR;
+	int error = wh_vmm_machine_start(r->machine, &diag);
+	if (error < 0) {
+		cli_error("%s", diag.text);
+		return CLI_ERROR;
+	}
+	if (r->options.timeline) {
+		r->timeline_hook =
+			(struct wh_loop_hook){ .before_sleep = watch_timeline, .ctx = r };
+		wh_loop_hook_add(r->loop, &r->timeline_hook);
+	}
+	error = wh_loop_run(r->loop);
+	if (error < 0 || !r->ended) {
+		cli_error("cannot wait for the guest (errno %d)", -error);
+		return CLI_ERROR;
+	}
+	return run_report_exit(r);
+}
 
 int cmd_run(int argc, char **argv)
 {
-	cli_error("run: not built yet");
-	return CLI_ERROR;
+	static struct run run; /* one per process */
+	struct run *r = &run;
+	uint64_t started = __builtin_ia32_rdtsc();
+	int result = run_options_read(&r->options, argc, argv);
+	if (result != CLI_END)
+		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
+	r->log = (struct wh_log){ .fn = log_line,
+				  .level = r->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
+	int status = open_image(r);
+	uint64_t opened = __builtin_ia32_rdtsc();
+	if (status)
+		return status;
+	if (wh_loop_new(&r->loop) < 0) {
+		cli_error("cannot make an event loop: too many open files?");
+		return CLI_ERROR;
+	}
+	status = make_machine(r, started, opened);
+	if (!status)
+		status = run_guest(r);
+	/* The end of the process gives back all else; devices may have files to finish, and a
+	 * guest that runs must not outlive us. */
+	if (!r->ended)
+		wh_vmm_machine_free(r->machine);
+	run_devices_free(r);
+	run_options_free(&r->options);
+	return status;
 }

@@ -144,14 +144,14 @@ void cli_help(const struct cli_command *command)
 	cli_print("usage: wherry %s %s\n\n%s", command->name, command->synopsis, command->summary);
 	for (unsigned i = 0; i < command->option_count; i++) {
 		const struct cli_option *o = &command->options[i];
-		char left[40];
+		char left[64];
 		char letter[5] = { '-', o->letter, o->name ? ',' : 0, ' ', 0 };
 		size_t n = wh_format(left, sizeof left, "%s%s%s%s%s", o->letter ? letter : "    ",
 				     o->name ? "--" : "", o->name ? o->name : "",
 				     o->value ? " " : "", o->value ? o->value : "");
 		if (n >= sizeof left)
 			n = sizeof left - 1;
-		while (n < 28)
+		while (n < 36)
 			left[n++] = ' ';
 		left[n] = 0;
 		cli_print("%s  %s  %s", i ? "" : "\n", left, o->help);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef CLI_RUN_H
+#define CLI_RUN_H
+
+/*
+ * `wherry run`, in parts: cmd_run.c reads the options and leads through start and end,
+ * run_devices.c makes what the options ask for, run_report.c tells people how it went.
+ */
+
+#include <wherry/os.h>
+#include <wherry/vmm.h>
+
+#include "cli.h"
+
+#define RUN_PUBLISH_MAX 64u
+#define RUN_DISKS_MAX 16u
+#define RUN_VOLUMES_MAX WH_BOOT_MOUNTS_MAX
+#define RUN_ENV_MAX 1024u
+/* From the first request to stop until the guest is killed. */
+#define RUN_GRACE_MS 10000u
+
+struct run_disk {
+	char name[WH_BOOT_NAME_SIZE];
+	char file[1024];
+	bool qcow2, read_only;
+};
+
+struct run_volume {
+	char folder[1024];
+	char path[WH_BOOT_PATH_SIZE];
+	bool read_only;
+};
+
+struct run_options {
+	enum wh_vmm_engine engine;
+	enum wh_vmm_sandbox sandbox;
+	uint64_t memory_size;
+	const char *publish[RUN_PUBLISH_MAX];
+	unsigned publish_count;
+	struct run_disk *disks; /* parsed, RUN_DISKS_MAX; NULL = none */
+	unsigned disk_count;
+	struct run_volume *volumes; /* RUN_VOLUMES_MAX; NULL = none */
+	unsigned volume_count;
+	const char *env[RUN_ENV_MAX + 1]; /* NULL-terminated */
+	unsigned env_count;
+	const char *name;
+	bool timeline, verbose;
+	const char *image;
+	const char *const *argv; /* of the guest, argv[0] first */
+};
+
+struct run_devices;
+
+struct run {
+	struct run_options options;
+	struct wh_log log;
+	struct wh_loop *loop;
+	struct wh_vmm_image *image;
+	struct wh_vmm_machine *machine;
+	struct run_devices *devices;
+	struct wh_os_signals signals;
+	struct wh_loop_timer grace;
+	struct wh_loop_hook timeline_hook;
+	bool asked_to_stop, timeline_shown, reply_shown;
+	bool ended, console_tty;
+	struct wh_vmm_exit how;
+};
+
+/* Reads argv. CLI_END, or what the command returns at once: CLI_BAD, CLI_HELP. */
+int run_options_read(struct run_options *o, int argc, char **argv);
+void run_options_free(struct run_options *o);
+int run_disk_parse(const char *text, struct run_disk *ret_disk);
+int run_volume_parse(const char *text, struct run_volume *ret_volume);
+
+/* What is needed before there is a machine (gateway, mounts); then the devices. Messages are
+ * printed; 0 or an exit status. */
+int run_devices_prepare(struct run *r, struct wh_vmm_config *config);
+int run_devices_attach(struct run *r);
+void run_devices_free(struct run *r); /* after the machine */
+
+/* Tells how the guest ended, if that needs telling; returns the exit status. */
+int run_report_exit(struct run *r);
+void run_report_timeline(struct run *r);
+
+#endif

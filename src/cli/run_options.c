@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The options of `wherry run`.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <wherry/base/errors.h>
+
+#include "run.h"
+
+enum {
+	OPT_ENGINE = 1,
+	OPT_MEMORY,
+	OPT_PUBLISH,
+	OPT_DISK,
+	OPT_VOLUME,
+	OPT_ENV,
+	OPT_NAME,
+	OPT_SANDBOX,
+	OPT_TIMELINE,
+	OPT_VERBOSE,
+};
+
+static const struct cli_option options[] = {
+	{ OPT_ENGINE, "engine", 0, "ENGINE", "auto, proc (a confined process) or kvm" },
+	{ OPT_MEMORY, "memory", 0, "SIZE", "RAM of the guest: 64M, 2G..." },
+	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host to the guest" },
+	{ OPT_DISK, "disk", 0, "NAME=FILE[,format=raw|qcow2][,ro]",
+	  "a disk, /dev/NAME in the guest" },
+	{ OPT_VOLUME, "volume", 'v', "DIR:PATH[:ro]", "share a folder with the guest" },
+	{ OPT_ENV, "env", 'e', "K=V", "set a variable of the guest's environment" },
+	{ OPT_NAME, "name", 0, "NAME", "the machine's and host's name" },
+	{ OPT_SANDBOX, "sandbox", 0, "LEVEL", "proc engine: auto, strict or minimal" },
+	{ OPT_TIMELINE, "timeline", 0, NULL, "show the stages of the start in microseconds" },
+	{ OPT_VERBOSE, "verbose", 0, NULL, "say what is done and what could not be had" },
+};
+
+const struct cli_command cli_command_run = {
+	.name = "run",
+	.synopsis = "[OPTIONS] IMAGE [-- ARGUMENTS]",
+	.summary =
+		"Starts an image; standard input, output, error and exit status are the guest's.",
+	.details =
+		"Exit status: the guest's; 124 the guest broke, 125 wherry could not do its part,\n"
+		"126 not an image, 127 no such file, 128+n the guest ended by signal n.",
+	.options = options,
+	.option_count = WH_ARRAY_COUNT(options),
+	.run = cmd_run,
+};
+
+static int choose(const char *text, const char *const *names, const char *option)
+{
+	for (int i = 0; names[i]; i++)
+		if (wh_streq(text, names[i]))
+			return i;
+	cli_error("--%s is %s, %s or %s, not %s", option, names[0], names[1], names[2], text);
+	return CLI_BAD;
+}
+
+static bool copy(char *to, size_t size, const char *from, size_t length)
+{
+	if (!length || length >= size)
+		return false;
+	memcpy(to, from, length);
+	to[length] = 0;
+	return true;
+}
+
+int run_disk_parse(const char *text, struct run_disk *ret_disk)
+{
+	struct run_disk d = { .read_only = false };
+	const char *equals = strchr(text, '=');
+	size_t end = strcspn(text, ",");
+	if (!equals || (size_t)(equals - text) >= end ||
+	    !copy(d.name, sizeof d.name, text, (size_t)(equals - text)) ||
+	    !copy(d.file, sizeof d.file, equals + 1, end - (size_t)(equals - text) - 1) ||
+	    memchr(d.name, '/', strlen(d.name))) {
+		cli_error("--disk %s: say NAME=FILE, with a NAME under %u bytes and without slash",
+			  text, WH_BOOT_NAME_SIZE);
+		return CLI_BAD;
+	}
+	for (const char *p = text + end; *p; p += strcspn(p, ",")) {
+		p++;
+		size_t n = strcspn(p, ",");
+		if (n == 2 && !memcmp(p, "ro", 2)) {
+			d.read_only = true;
+		} else if (n == 12 && !memcmp(p, "format=qcow2", 12)) {
+			d.qcow2 = true;
+		} else if (n == 10 && !memcmp(p, "format=raw", 10)) {
+			d.qcow2 = false;
+		} else {
+			cli_error("--disk %s: known are format=raw, format=qcow2 and ro", text);
+			return CLI_BAD;
+		}
+	}
+	*ret_disk = d;
+	return 0;
+}
+
+int run_volume_parse(const char *text, struct run_volume *ret_volume)
+{
+	struct run_volume v = { .read_only = false };
+	size_t size = strlen(text);
+	if (size > 3 && !memcmp(text + size - 3, ":ro", 3)) {
+		v.read_only = true;
+		size -= 3;
+	}
+	const char *colon = memchr(text, ':', size);
+	if (!colon || colon[1] != '/' ||
+	    !copy(v.folder, sizeof v.folder, text, (size_t)(colon - text)) ||
+	    !copy(v.path, sizeof v.path, colon + 1, size - (size_t)(colon - text) - 1)) {
+		cli_error("-v %s: say DIR:PATH or DIR:PATH:ro, PATH beginning with a slash", text);
+		return CLI_BAD;
+	}
+	*ret_volume = v;
+	return 0;
+}
+
+static int add_disk(struct run_options *o, const char *value)
+{
+	if (!o->disks)
+		o->disks = calloc(RUN_DISKS_MAX, sizeof *o->disks);
+	if (!o->disks || o->disk_count == RUN_DISKS_MAX) {
+		cli_error("more than %u disks", RUN_DISKS_MAX);
+		return CLI_BAD;
+	}
+	struct run_disk *d = &o->disks[o->disk_count];
+	if (run_disk_parse(value, d))
+		return CLI_BAD;
+	for (unsigned i = 0; i < o->disk_count; i++)
+		if (wh_streq(o->disks[i].name, d->name)) {
+			cli_error("two disks have the name %s", d->name);
+			return CLI_BAD;
+		}
+	o->disk_count++;
+	return 0;
+}
+
+static int add_volume(struct run_options *o, const char *value)
+{
+	if (!o->volumes)
+		o->volumes = calloc(RUN_VOLUMES_MAX, sizeof *o->volumes);
+	if (!o->volumes || o->volume_count == RUN_VOLUMES_MAX) {
+		cli_error("more than %u folders", RUN_VOLUMES_MAX);
+		return CLI_BAD;
+	}
+	if (run_volume_parse(value, &o->volumes[o->volume_count]))
+		return CLI_BAD;
+	o->volume_count++;
+	return 0;
+}
+
+static int add_env(struct run_options *o, const char *value)
+{
+	const char *equals = strchr(value, '=');
+	if (!equals || equals == value) {
+		cli_error("-e %s: say NAME=VALUE", value);
+		return CLI_BAD;
+	}
+	if (o->env_count == RUN_ENV_MAX) {
+		cli_error("more than %u variables", RUN_ENV_MAX);
+		return CLI_BAD;
+	}
+	o->env[o->env_count++] = value;
+	return 0;
+}
+
+static int take_memory(struct run_options *o, const char *value)
+{
+	int error = cli_parse_size(value, &o->memory_size);
+	if (!error && o->memory_size && o->memory_size <= WH_MANIFEST_MEMORY_MAX)
+		return 0;
+	cli_error("--memory %s: say a size such as 64M or 2G, at most %lluG", value,
+		  WH_MANIFEST_MEMORY_MAX >> 30);
+	return CLI_BAD;
+}
+
+static int take_name(struct run_options *o, const char *value)
+{
+	size_t n = strlen(value);
+	for (size_t i = 0; i < n; i++)
+		if (!((value[i] | 32) >= 'a' && (value[i] | 32) <= 'z') &&
+		    !(value[i] >= '0' && value[i] <= '9') &&
+		    !(i && (value[i] == '-' || value[i] == '.')))
+			n = 0;
+	if (!n || n > 63) {
+		cli_error("--name %s: 1 to 63 letters, digits, dots and dashes", value);
+		return CLI_BAD;
+	}
+	o->name = value;
+	return 0;
+}
+
+/* 0 or CLI_BAD. */
+static int take(struct run_options *o, int id, const char *value)
+{
+	static const char *const engines[] = { "auto", "proc", "kvm", NULL };
+	static const char *const levels[] = { "auto", "strict", "minimal", NULL };
+	int choice;
+	switch (id) {
+	case OPT_ENGINE:
+		choice = choose(value, engines, "engine");
+		o->engine = (enum wh_vmm_engine)choice;
+		return choice < 0 ? choice : 0;
+	case OPT_SANDBOX:
+		choice = choose(value, levels, "sandbox");
+		o->sandbox = (enum wh_vmm_sandbox)choice;
+		return choice < 0 ? choice : 0;
+	case OPT_MEMORY:
+		return take_memory(o, value);
+	case OPT_PUBLISH:
+		if (o->publish_count == RUN_PUBLISH_MAX) {
+			cli_error("more than %u published ports", RUN_PUBLISH_MAX);
+			return CLI_BAD;
+		}
+		o->publish[o->publish_count++] = value;
+		return 0;
+	case OPT_DISK:
+		return add_disk(o, value);
+	case OPT_VOLUME:
+		return add_volume(o, value);
+	case OPT_ENV:
+		return add_env(o, value);
+	case OPT_NAME:
+		return take_name(o, value);
+	case OPT_TIMELINE:
+		o->timeline = true;
+		return 0;
+	case OPT_VERBOSE:
+		o->verbose = true;
+		return 0;
+	}
+	return CLI_BAD;
+}
+
+int run_options_read(struct run_options *o, int argc, char **argv)
+{
+	struct cli_parser p;
+	const char *value = NULL;
+	int id, image_index = 0;
+	cli_parser_init(&p, &cli_command_run, argc, argv);
+	while ((id = cli_next(&p, &value)) != CLI_END) {
+		if (id == CLI_BAD || id == CLI_HELP)
+			return id;
+		if (id != CLI_OPERAND) {
+			if (take(o, id, value))
+				return CLI_BAD;
+			continue;
+		}
+		if (o->image) {
+			cli_error("unexpected argument %s: put -- before the guest's arguments",
+				  value);
+			return CLI_BAD;
+		}
+		o->image = value;
+		image_index = p.index - 1;
+	}
+	if (!o->image) {
+		cli_error("run: name an image (see: wherry run --help)");
+		return CLI_BAD;
+	}
+	/* The guest's argv is the tail of ours, with the image's name put before it. */
+	argv[p.index - 1] = argv[image_index];
+	o->argv = (const char *const *)&argv[p.index - 1];
+	return CLI_END;
+}
+
+void run_options_free(struct run_options *o)
+{
+	free(o->disks);
+	free(o->volumes);
+	o->disks = NULL;
+	o->volumes = NULL;
+}
