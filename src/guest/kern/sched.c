@@ -51,6 +51,7 @@ void kern_sched_init(void)
 	wh_list_init(&c->run_queue);
 	wh_list_init(&c->threads);
 	wh_list_init(&c->timers);
+	c->pollers = 0;
 	c->pollers_end = &c->pollers;
 	c->current = &main_thread;
 	c->thread_count = 1;

@@ -3,7 +3,8 @@
 #include <kern/signal.h>
 #include <kern/thread.h>
 
-enum { SIG_CHLD = 17, SIG_CONT = 18, SIG_URG = 23, SIG_WINCH = 28 };
+/* CHLD, CONT, the four that stop (nobody could continue us), URG; WINCH */
+enum { SIG_CHLD = 17, SIG_URG = 23, SIG_WINCH = 28 };
 
 uint32_t wh_signal_work;
 const struct kern_signal_ops *kern_signal_ops;
@@ -15,7 +16,7 @@ int wh_signal_return(long result)
 
 void kern_signal_default(int signo)
 {
-	if (signo == SIG_CHLD || signo == SIG_CONT || signo == SIG_URG || signo == SIG_WINCH)
+	if ((signo >= SIG_CHLD && signo <= SIG_URG) || signo == SIG_WINCH)
 		return;
 	kern_exit(WH_BOOT_EXIT_SIGNAL, signo);
 }

@@ -16,6 +16,7 @@ enum { ENTROPY_KEY = 0, ENTROPY_AT_RANDOM = 32, ENTROPY_AT_RANDOM_SIZE = 16 };
 void _start(void);
 
 #define WEAK __attribute__((weak))
+WEAK int posix_signal_init(void);
 WEAK int drv_console_init(void);
 WEAK int drv_rng_init(void);
 WEAK int fs_init(void);
@@ -32,13 +33,10 @@ static void start_units(void)
 		const char *name;
 		int (*init)(void);
 	} units[] = {
-		{ "console", drv_console_init },
-		{ "rng", drv_rng_init },
-		{ "files", fs_init },
-		{ "block devices", drv_blk_init },
-		{ "9p devices", drv_9p_init },
-		{ "mounts", fs_mount_9p_init },
-		{ "network device", drv_net_init },
+		{ "signals", posix_signal_init },  { "console", drv_console_init },
+		{ "rng", drv_rng_init },           { "files", fs_init },
+		{ "block devices", drv_blk_init }, { "9p devices", drv_9p_init },
+		{ "mounts", fs_mount_9p_init },    { "network device", drv_net_init },
 		{ "network", net_guest_init },
 	};
 	for (size_t i = 0; i < WH_ARRAY_COUNT(units); i++) {

@@ -14,6 +14,7 @@
 
 #include <wherry/abi/boot.h>
 
+int posix_signal_init(void);
 int drv_console_init(void);
 int drv_rng_init(void);
 int fs_init(void);          /* descriptors 0..2, root, archive, /dev, /proc */

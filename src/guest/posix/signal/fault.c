@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A processor fault for which the program has a handler (proc engine).
+ *
+ * The handler must not run inside the host's signal frame: it may longjmp, and
+ * then the host would keep the signal blocked. So the frame is rewritten: returning
+ * from it enters fault_call on the thread's own (or alternate) stack with a copy
+ * of the interrupted context. When the handler returns, fault_call executes
+ * an undefined instruction at fault_return; that fault's frame gets the saved
+ * context, and returning from it continues the program with every register.
+ */
+#include <kern/fault.h>
+#include <kern/mem.h>
+#include <kern/plat.h>
+#include <kern/thread.h>
+#include <posix/signal.h>
+
+#define UNPROTECTED __attribute__((no_stack_protector))
+enum { GREG_RDI = 8, GREG_RSP = 15, GREG_RIP = 16, GREG_COUNT = 23 };
+#define RED_ZONE 128u
+#define FP_LEGACY_SIZE 512u
+#define FP_MAGIC_OFFSET 464u /* fx_sw_reserved: magic, then size with extensions */
+#define FP_MAGIC 0x46505853u
+#define FP_SIZE_MAX 4096u
+
+struct context {
+	uint64_t flags, link;
+	struct lx_stack stack;
+	uint64_t greg[GREG_COUNT];
+	uint8_t *fp;
+	uint64_t reserved[8];
+	uint64_t mask;
+};
+
+struct frame {
+	struct lx_siginfo info;
+	struct context context;
+	uint64_t pad[128]; /* the rest of the C library's ucontext_t */
+	uint64_t mask_before;
+	uint32_t fp_size;
+	int32_t signo;
+	uint8_t fp[FP_SIZE_MAX] __attribute__((aligned(64)));
+};
+
+typedef void handler_fn(int signo, struct lx_siginfo *info, void *context);
+
+extern const char posix_fault_return[];
+__asm__(".section .text.posix_fault_return, \"ax\", @progbits\n"
+	".globl posix_fault_return\n"
+	".hidden posix_fault_return\n"
+	"posix_fault_return: ud2\n"
+	".previous\n");
+
+/* rdi stays the frame: posix_fault_deliver finds it there again. */
+__attribute__((noreturn)) static void leave(struct frame *f)
+{
+	__asm__ volatile("jmp *%0" ::"r"(posix_fault_return), "D"(f) : "memory");
+	__builtin_unreachable();
+}
+
+__attribute__((noreturn)) static void fault_call(struct frame *f)
+{
+	struct kern_thread *t = kern_self();
+	struct lx_sigaction action = posix_sigaction[f->signo];
+	uint64_t before = t->signal_mask;
+	if (action.flags & LX_SA_RESETHAND)
+		posix_sigaction[f->signo].handler = LX_SIG_DFL;
+	f->context.mask = before;
+	t->signal_mask |= action.mask | (action.flags & LX_SA_NODEFER ? 0 : LX_SIG_BIT(f->signo));
+	((handler_fn *)(uintptr_t)action.handler)(f->signo, &f->info, &f->context);
+	t->signal_mask = f->context.mask;
+	leave(f);
+}
+
+UNPROTECTED static uint32_t fp_size(const uint8_t *fp)
+{
+	uint32_t size = *(const uint32_t *)(fp + FP_MAGIC_OFFSET + 4);
+	if (*(const uint32_t *)(fp + FP_MAGIC_OFFSET) != FP_MAGIC || size < FP_LEGACY_SIZE)
+		return FP_LEGACY_SIZE;
+	return size < FP_SIZE_MAX ? size : FP_SIZE_MAX;
+}
+
+UNPROTECTED static int resume(struct context *host, const struct frame *f)
+{
+	memcpy(host->greg, f->context.greg, sizeof host->greg);
+	memcpy(host->fp, f->fp, f->fp_size);
+	return 1;
+}
+
+UNPROTECTED int posix_fault_deliver(const struct kern_fault *fault)
+{
+	struct context *host = fault->context;
+	const struct lx_sigaction *action = &posix_sigaction[fault->signo];
+	struct kern_thread *t = kern_self();
+	if (!host)
+		return 0;
+	if (fault->rip == (uint64_t)(uintptr_t)posix_fault_return)
+		return resume(host, (const struct frame *)(uintptr_t)host->greg[GREG_RDI]);
+	if (action->handler == LX_SIG_DFL || action->handler == LX_SIG_IGN ||
+	    t->signal_mask & LX_SIG_BIT(fault->signo))
+		return 0;
+	uint64_t altstack = posix_altstack_top(t, fault->rsp, action->flags);
+	uint64_t top = altstack ? altstack : fault->rsp - RED_ZONE;
+	struct frame *f = (struct frame *)(uintptr_t)((top - sizeof *f) & ~63ull);
+	const struct wh_boot_info *boot = kern_boot();
+	bool first_stack =
+		fault->rsp >= boot->stack_low - KERN_PAGE && fault->rsp <= boot->stack_top;
+	if (!kern_user_writable(f, sizeof *f) ||
+	    (first_stack && !altstack && (uint64_t)(uintptr_t)f < boot->stack_low))
+		return 0;
+	memset(f, 0, offsetof(struct frame, fp));
+	f->signo = f->info.signo = fault->signo;
+	f->info.code = fault->code;
+	f->info.u.address = fault->address;
+	f->fp_size = fp_size(host->fp);
+	memcpy(f->fp, host->fp, f->fp_size);
+	memcpy(f->context.greg, host->greg, sizeof host->greg);
+	host->greg[GREG_RDI] = (uint64_t)(uintptr_t)f;
+	host->greg[GREG_RSP] = (uint64_t)(uintptr_t)f - 8; /* as after a call */
+	host->greg[GREG_RIP] = (uint64_t)(uintptr_t)fault_call;
+	return 1;
+}
