@@ -17,6 +17,7 @@
 #include <kern/sched.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/errors.h>
+#include <wherry/virtio_wire.h>
 
 #define TX_ENTRIES 32u
 #define TX_SIZE 8192u /* bytes in flight before a writer waits; a power of two */
@@ -182,7 +183,7 @@ int drv_console_init(void)
 	static struct kern_poller poller = { .poll = poll };
 	struct drv_console *c = &drv_console;
 	kern_waitq_init(&c->waitq);
-	const struct wh_boot_device *boot = drv_virtio_find(DRV_VIRTIO_ID_CONSOLE, 0);
+	const struct wh_boot_device *boot = drv_virtio_find(WH_VIRTIO_ID_CONSOLE, 0);
 	if (!boot)
 		return 0;
 	int r = drv_virtio_open(&c->dev, boot);

@@ -6,6 +6,7 @@
 #include <kern/sched.h>
 #include <wherry/base/errors.h>
 #include <wherry/base/mem.h>
+#include <wherry/virtio_wire.h>
 
 enum {
 	REG_MAGIC = 0x00,
@@ -30,10 +31,6 @@ enum {
 };
 
 #define MAGIC 0x74726976u /* "virt" */
-#define STATUS_ACKNOWLEDGE 1u
-#define STATUS_DRIVER 2u
-#define STATUS_DRIVER_OK 4u
-#define STATUS_FEATURES_OK 8u
 
 static uint32_t get(struct drv_virtio *d, uint32_t reg)
 {
@@ -71,13 +68,14 @@ static void mmio_reset(struct drv_virtio *d)
 static int mmio_start(struct drv_virtio *d, uint64_t features)
 {
 	mmio_reset(d);
-	set(d, REG_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
+	set(d, REG_STATUS, WH_VIRTIO_STATUS_ACKNOWLEDGE | WH_VIRTIO_STATUS_DRIVER);
 	set(d, REG_DRIVER_FEATURES_SEL, 1);
 	set(d, REG_DRIVER_FEATURES, (uint32_t)(features >> 32));
 	set(d, REG_DRIVER_FEATURES_SEL, 0);
 	set(d, REG_DRIVER_FEATURES, (uint32_t)features);
-	set(d, REG_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK);
-	if (!(get(d, REG_STATUS) & STATUS_FEATURES_OK))
+	set(d, REG_STATUS,
+	    WH_VIRTIO_STATUS_ACKNOWLEDGE | WH_VIRTIO_STATUS_DRIVER | WH_VIRTIO_STATUS_FEATURES_OK);
+	if (!(get(d, REG_STATUS) & WH_VIRTIO_STATUS_FEATURES_OK))
 		return -WH_ENODEV;
 	d->features = features;
 	return 0;
@@ -102,7 +100,7 @@ static int mmio_queue_set(struct drv_virtio *d, uint32_t queue, const struct wh_
 
 static void mmio_driver_ok(struct drv_virtio *d)
 {
-	set(d, REG_STATUS, get(d, REG_STATUS) | STATUS_DRIVER_OK);
+	set(d, REG_STATUS, get(d, REG_STATUS) | WH_VIRTIO_STATUS_DRIVER_OK);
 }
 
 static void mmio_notify(struct drv_virtio *d, uint32_t queue)

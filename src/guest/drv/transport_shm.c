@@ -8,11 +8,7 @@
 #include <wherry/abi/shm.h>
 #include <wherry/base/errors.h>
 #include <wherry/base/mem.h>
-
-#define STATUS_ACKNOWLEDGE 1u
-#define STATUS_DRIVER 2u
-#define STATUS_DRIVER_OK 4u
-#define STATUS_FEATURES_OK 8u
+#include <wherry/virtio_wire.h>
 
 static struct wh_shm_device *regs_of(struct drv_virtio *d)
 {
@@ -50,7 +46,9 @@ static int shm_start(struct drv_virtio *d, uint64_t features)
 	shm_reset(d);
 	d->features = features;
 	s->driver_features = features;
-	__atomic_store_n(&s->status, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK,
+	__atomic_store_n(&s->status,
+			 WH_VIRTIO_STATUS_ACKNOWLEDGE | WH_VIRTIO_STATUS_DRIVER |
+				 WH_VIRTIO_STATUS_FEATURES_OK,
 			 __ATOMIC_RELEASE);
 	return 0;
 }
@@ -74,7 +72,7 @@ static int shm_queue_set(struct drv_virtio *d, uint32_t queue, const struct wh_v
 static void shm_driver_ok(struct drv_virtio *d)
 {
 	struct wh_shm_device *s = regs_of(d);
-	__atomic_fetch_or(&s->status, STATUS_DRIVER_OK, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&s->status, WH_VIRTIO_STATUS_DRIVER_OK, __ATOMIC_SEQ_CST);
 }
 
 static void shm_notify(struct drv_virtio *d, uint32_t queue)

@@ -4,6 +4,7 @@
 #include <kern/plat.h>
 #include <wherry/base/checked.h>
 #include <wherry/base/errors.h>
+#include <wherry/virtio_wire.h>
 
 const struct wh_boot_device *drv_virtio_find(uint32_t virtio_id, uint32_t index)
 {
@@ -32,10 +33,10 @@ int drv_virtio_open(struct drv_virtio *d, const struct wh_boot_device *boot)
 int drv_virtio_start(struct drv_virtio *d, uint64_t wanted)
 {
 	uint64_t offered = d->transport->features(d);
-	if (!(offered & DRV_VIRTIO_F_VERSION_1))
+	if (!(offered & WH_VIRTIO_F_VERSION_1))
 		return -WH_ENODEV;
 	return d->transport->start(
-		d, offered & (wanted | DRV_VIRTIO_F_VERSION_1 | WH_VIRTQ_F_EVENT_IDX));
+		d, offered & (wanted | WH_VIRTIO_F_VERSION_1 | WH_VIRTQ_F_EVENT_IDX));
 }
 
 int drv_virtio_queue(struct drv_virtio *d, uint32_t queue, struct wh_virtq_driver *q, uint32_t size,

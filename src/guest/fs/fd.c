@@ -154,6 +154,9 @@ int fs_fd_next(int fd)
 	return -1;
 }
 
+/* fs/vfs.c; there when the program uses paths. */
+__attribute__((weak)) int fs_root_init(void);
+
 int fs_init(void)
 {
 	for (int fd = 0; fd < 3; fd++) {
@@ -161,5 +164,5 @@ int fs_init(void)
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return fs_root_init ? fs_root_init() : 0;
 }

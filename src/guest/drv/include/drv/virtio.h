@@ -32,14 +32,6 @@ struct drv_virtio_transport {
 	void (*reset)(struct drv_virtio *d);
 };
 
-#define DRV_VIRTIO_ID_NET 1u
-#define DRV_VIRTIO_ID_BLK 2u
-#define DRV_VIRTIO_ID_CONSOLE 3u
-#define DRV_VIRTIO_ID_RNG 4u
-#define DRV_VIRTIO_ID_9P 9u
-
-#define DRV_VIRTIO_F_VERSION_1 (1ull << 32)
-
 /* Finds the index-th boot device with this virtio id; NULL when there is none. */
 const struct wh_boot_device *drv_virtio_find(uint32_t virtio_id, uint32_t index);
 

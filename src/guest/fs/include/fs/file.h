@@ -43,6 +43,8 @@ struct fs_file_ops {
 	uint8_t kind;  /* enum fs_kind */
 	/* Seekable files: size in bytes, for SEEK_END. NULL: the size in stat. */
 	int64_t (*size)(struct fs_file *f);
+	/* fallocate. NULL: -EOPNOTSUPP. */
+	int (*allocate)(struct fs_file *f, int mode, uint64_t offset, uint64_t size);
 };
 
 enum fs_kind {
