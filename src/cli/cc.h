@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef CC_H
+#define CC_H
+
+/* Parts of `wherry cc`. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* An object file with an embedded archive (wherry/abi/archive.h). */
+struct cc_archive {
+	char *object; /* path of a temporary file, or NULL */
+};
+
+/* Packs the folder `root`. 0, or an exit status after printing why. */
+int cc_archive_build(const char *root, struct cc_archive *ret_archive);
+void cc_archive_remove(struct cc_archive *archive);
+
+/* Reads the linker's map: ret_text is the content of section .wherry.units (free it);
+ * `missing` is called for each system call that is used and not implemented, with the
+ * program's symbol that leads to it. `source` stands for a compiler's temporary object. 0
+ * or an exit status. */
+int cc_units_read(const char *map_path, const char *source, char **ret_text,
+		  void (*missing)(void *ctx, const char *call, const char *symbol), void *ctx);
+
+/* Adds a section that is not loaded to an ELF file, in place. 0, or an exit status
+ * after printing why. */
+int cc_section_add(const char *path, const char *name, const void *data, size_t size);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * From a GNU linker map to the image's list of kernel units (docs/spec/units.md).
+ *
+ * Two parts of the map are read. "Archive member included to satisfy reference"
+ * names each member with the file and the symbol that wanted it first: those links
+ * lead from any unit back to an object of the program. "Linker script and memory
+ * map" names each input section that was kept, with its size: a member with none
+ * was included and then collected as garbage, and does not count.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <wherry/base/mem.h>
+
+#include "cc.h"
+#include "cli.h"
+
+#define CHAIN_MAX 32u /* links shown; C library functions nest far less */
+
+struct member {
+	char *file;   /* as the map writes it: PATH(MEMBER) */
+	char *by;     /* file that wanted it, or NULL: named on the command line */
+	char *symbol; /* what it wanted */
+	uint64_t size;
+	bool counted; /* its chain was written */
+};
+
+struct map {
+	struct member *members;
+	size_t count, room;
+	char *text;
+	char *archive;       /* path of libwherry.a as the linker was given it */
+	const char *source;  /* what a compiler's temporary object is called instead */
+	bool section_counts; /* the section being read is part of the program in memory */
+};
+
+static struct member *find(struct map *m, const char *file)
+{
+	for (size_t i = 0; i < m->count; i++)
+		if (!strcmp(m->members[i].file, file))
+			return &m->members[i];
+	return NULL;
+}
+
+static char *skip_spaces(char *s)
+{
+	return s + strspn(s, " \t");
+}
+
+/* `FILE (SYMBOL)` or `(SYMBOL)`. */
+static void split_reference(char *reference, struct member *to)
+{
+	char *open = strrchr(reference, '('), *close = strrchr(reference, ')');
+	if (!open || !close || close < open)
+		return;
+	*close = 0;
+	to->symbol = open + 1;
+	while (open > reference && open[-1] == ' ')
+		open--;
+	*open = 0;
+	to->by = *reference ? reference : NULL;
+}
+
+static int add(struct map *m, char *file, char *reference)
+{
+	if (m->count == m->room) {
+		size_t room = m->room ? m->room * 2 : 512;
+		struct member *grown = realloc(m->members, room * sizeof *grown);
+		if (!grown)
+			return -1;
+		m->members = grown;
+		m->room = room;
+	}
+	struct member *to = &m->members[m->count++];
+	*to = (struct member){ .file = file };
+	split_reference(reference, to);
+	return 0;
+}
+
+/* Line by line; the map's text is cut in place. */
+static char *next_line(char **at)
+{
+	char *line = *at, *end;
+	if (!line || !*line)
+		return NULL;
+	end = strchr(line, '\n');
+	if (end)
+		*end = 0;
+	*at = end ? end + 1 : NULL;
+	return line;
+}
+
+/* One entry of the first part: the file, then (on the same line if there is room) the reference. */
+static int parse_member(struct map *m, char *line, char **at)
+{
+	char *reference = NULL;
+	for (char *s = line; *s && !reference; s++)
+		if (s[0] == ' ' && s[1] == ' ')
+			reference = s;
+	if (reference) {
+		*reference++ = 0;
+		reference = skip_spaces(reference);
+	} else {
+		char *next = next_line(at);
+		if (!next)
+			return 0;
+		reference = skip_spaces(next);
+	}
+	return add(m, line, reference);
+}
+
+/* Of the memory map: ` NAME ADDRESS SIZE FILE`, or NAME on a line of its own before the rest. */
+static void parse_section(struct map *m, char *line)
+{
+	char *address = strstr(line, " 0x"), *end;
+	if (line[1] == '.')
+		m->section_counts =
+			strncmp(line + 1, ".debug", 6) && strncmp(line + 1, ".comment", 8);
+	if (!address || !m->section_counts)
+		return;
+	uint64_t start = strtoull(address + 1, &end, 16);
+	end = skip_spaces(end);
+	if (strncmp(end, "0x", 2))
+		return;
+	uint64_t size = strtoull(end, &end, 16);
+	struct member *to = find(m, skip_spaces(end));
+	if (to && start)
+		to->size += size;
+}
+
+static int parse(struct map *m)
+{
+	enum { BEFORE, MEMBERS, BETWEEN, MEMORY } part = BEFORE;
+	char *at = m->text, *line;
+	while ((line = next_line(&at))) {
+		if (!strncmp(line, "Archive member included", 23))
+			part = MEMBERS;
+		else if (!strncmp(line, "Linker script and memory map", 28))
+			part = MEMORY;
+		else if (part == MEMBERS && *line && line[0] != ' ' && !strchr(line, '('))
+			part = BETWEEN; /* the next heading */
+		else if (part == MEMBERS && *line && line[0] != ' ' && parse_member(m, line, &at))
+			return -1;
+		else if (part == MEMORY && !strncmp(line, "LOAD ", 5) &&
+			 strstr(line, "/libwherry.a"))
+			m->archive = line + 5;
+		else if (part == MEMORY && line[0] == ' ')
+			parse_section(m, line);
+		else if (part == MEMORY && line[0] == '.' && strstr(line, "/DISCARD/"))
+			part = BETWEEN;
+	}
+	return 0;
+}
+
+/* Is it a member of that archive? Returns the member's name without the bracket. */
+static const char *member_of(const char *file, const char *archive, size_t *ret_length)
+{
+	const char *at = strstr(file, archive);
+	if (!at || at[strlen(archive)] != '(')
+		return NULL;
+	at += strlen(archive) + 1;
+	*ret_length = strcspn(at, ")");
+	return at;
+}
+
+/* posix_file_write.c.o -> posix_file_write */
+static void unit_name(char *to, size_t size, const char *member, size_t length)
+{
+	while (length > 3 && !strncmp(member, ".._", 3)) {
+		member += 3;
+		length -= 3;
+	}
+	static const char *const ends[] = { ".o", ".c", ".S" };
+	for (size_t i = 0; i < WH_ARRAY_COUNT(ends); i++)
+		if (length > 2 && !strncmp(member + length - 2, ends[i], 2))
+			length -= 2;
+	snprintf(to, size, "%.*s", (int)length, member);
+}
+
+/* The last part of a path; `libc.a(puts.lo)` stays whole. A temporary object's name
+ * (ccXXXXXX.o) is different each time: the source's name says more. */
+static const char *short_file(const struct map *m, const char *file)
+{
+	const char *open = strchr(file, '('), *at = open ? open : file + strlen(file);
+	while (at > file && at[-1] != '/')
+		at--;
+	return strlen(at) == 10 && !strncmp(at, "cc", 2) && !strcmp(at + 8, ".o") ? m->source : at;
+}
+
+/* Outermost first: `main.o:puts > libc.a(puts.lo):fputs > ...`. */
+static void write_chain(struct map *m, FILE *to, struct member *unit)
+{
+	struct member *chain[CHAIN_MAX];
+	size_t n = 0;
+	for (struct member *at = unit; at && n < CHAIN_MAX; at = at->by ? find(m, at->by) : NULL) {
+		chain[n++] = at;
+		if (at->by && at == find(m, at->by)) /* never, but a map is a file */
+			break;
+	}
+	if (!chain[n - 1]->by)
+		fputs("start", to);
+	for (size_t i = n; i-- > 0;) {
+		if (!chain[i]->by)
+			fprintf(to, ":%s", chain[i]->symbol ? chain[i]->symbol : "-");
+		else
+			fprintf(to, "%s%s:%s", i == n - 1 ? "" : " > ", short_file(m, chain[i]->by),
+				chain[i]->symbol);
+	}
+	fputc('\n', to);
+}
+
+/* Members of an ar archive (ar(5)): headers of 60 bytes, contents padded to even. */
+static unsigned count_members(const char *path)
+{
+	char header[60];
+	unsigned n = 0;
+	FILE *f = path ? fopen(path, "rb") : NULL;
+	if (!f)
+		return 0;
+	if (!fseek(f, 8, SEEK_SET))
+		while (fread(header, sizeof header, 1, f) == 1 && header[58] == '`') {
+			header[58] = 0;
+			long size = strtol(header + 48, NULL, 10);
+			n += header[0] != '/' || (header[1] >= '0' && header[1] <= '9');
+			if (size < 0 || fseek(f, size + (size & 1), SEEK_CUR))
+				break;
+		}
+	fclose(f);
+	return n;
+}
+
+static void write_units(struct map *m, FILE *to)
+{
+	fprintf(to, "wherry-units 1\navailable %u\n", count_members(m->archive));
+	for (size_t i = 0; i < m->count; i++) {
+		struct member *u = &m->members[i];
+		size_t length;
+		char name[256];
+		const char *member = member_of(u->file, "libwherry.a", &length);
+		bool missing = !member;
+		if (missing)
+			member = member_of(u->file, "libwherry-enosys.a", &length);
+		if (!member || !u->size)
+			continue;
+		unit_name(name, sizeof name, member, length);
+		if (missing)
+			fprintf(to, "missing %s ",
+				u->symbol && !strncmp(u->symbol, "wh_sys_", 7) ? u->symbol + 7
+									       : name);
+		else
+			fprintf(to, "unit %s %llu ", name, (unsigned long long)u->size);
+		write_chain(m, to, u);
+	}
+}
+
+/* The program's own symbol that leads to each missing call. */
+static void report_missing(struct map *m,
+			   void (*fn)(void *ctx, const char *call, const char *symbol), void *ctx)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		struct member *u = &m->members[i], *outer = u;
+		size_t length;
+		if (!u->size || !u->symbol || strncmp(u->symbol, "wh_sys_", 7) ||
+		    !member_of(u->file, "libwherry-enosys.a", &length))
+			continue;
+		for (unsigned n = 0; n < CHAIN_MAX; n++) {
+			struct member *by = outer->by ? find(m, outer->by) : NULL;
+			if (!by)
+				break;
+			outer = by;
+		}
+		fn(ctx, u->symbol + 7, outer->symbol ? outer->symbol : u->symbol);
+	}
+}
+
+static char *read_text(const char *path)
+{
+	FILE *f = fopen(path, "rb");
+	long size;
+	char *text = NULL;
+	if (!f)
+		return NULL;
+	if (!fseek(f, 0, SEEK_END) && (size = ftell(f)) >= 0 && !fseek(f, 0, SEEK_SET)) {
+		text = malloc((size_t)size + 1);
+		if (text)
+			text[fread(text, 1, (size_t)size, f)] = 0;
+	}
+	fclose(f);
+	return text;
+}
+
+int cc_units_read(const char *map_path, const char *source, char **ret_text,
+		  void (*missing)(void *ctx, const char *call, const char *symbol), void *ctx)
+{
+	struct map m = { .text = read_text(map_path), .source = source };
+	size_t size;
+	FILE *to = open_memstream(ret_text, &size);
+	int status = 0;
+	if (!m.text || !to || parse(&m)) {
+		cli_error("cc: cannot read the linker's map %s (errno %d)", map_path, errno);
+		status = CLI_ERROR;
+	} else {
+		write_units(&m, to);
+		report_missing(&m, missing, ctx);
+	}
+	if (to)
+		fclose(to);
+	free(m.members);
+	free(m.text);
+	return status;
+}
