@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* Calls that wait for signals. */
 #include <kern/mem.h>
+#include <kern/signal.h>
 #include <kern/thread.h>
 #include <posix/signal.h>
 #include <posix/time.h>
@@ -16,6 +17,7 @@ static long suspend(uint64_t mask)
 	posix_signal_mask_set(t->signal_mask); /* runs the handlers under the given mask */
 	posix_signal_mask_set(before);
 	t->restartable = false;
+	wh_signal_work = 1; /* the caller looks once more: the handler may have asked to cancel */
 	return -WH_EINTR;
 }
 
