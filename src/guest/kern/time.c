@@ -15,6 +15,9 @@
 /* A reading jitters by ~100 ns; over 10 ms that is 1e-5, over a second 1e-7. */
 #define CALIBRATE_NS_MIN 10000000ull
 #define RESYNC_NS NS_PER_S
+/* Counters run at 0.1 to 20 GHz; anything else is a counter that was set meanwhile. */
+#define MULT_MIN ((1ull << 32) / 20)
+#define MULT_MAX ((1ull << 32) * 10)
 
 static struct {
 	uint64_t base_tsc, base_ns;
@@ -60,7 +63,9 @@ static void resync(void)
 		uint64_t passed = ns - line.base_ns;
 		if (passed < CALIBRATE_NS_MIN && !line.mult)
 			return; /* too early for a slope; the caller uses ns */
-		set_rate(slope(passed, tsc - line.base_tsc));
+		uint64_t mult = slope(passed, tsc - line.base_tsc);
+		if (mult >= MULT_MIN && mult <= MULT_MAX)
+			set_rate(mult);
 	}
 	line.started = true;
 	line.realtime_known = false;
