@@ -41,18 +41,17 @@ struct run_options {
 	unsigned disk_count;
 	struct run_volume *volumes; /* RUN_VOLUMES_MAX; NULL = none */
 	unsigned volume_count;
-	const char *env[RUN_ENV_MAX + 1]; /* NULL-terminated */
 	unsigned env_count;
 	const char *name;
 	bool timeline, verbose;
 	const char *image;
-	const char *const *argv; /* of the guest, argv[0] first */
+	const char *const *argv;          /* of the guest, argv[0] first */
+	const char *env[RUN_ENV_MAX + 1]; /* NULL-terminated; last: most of it is never touched */
 };
 
 struct run_devices;
 
 struct run {
-	struct run_options options;
 	struct wh_log log;
 	struct wh_loop *loop;
 	struct wh_vmm_image *image;
@@ -64,6 +63,7 @@ struct run {
 	bool asked_to_stop, timeline_shown, reply_shown;
 	bool ended, console_tty;
 	struct wh_vmm_exit how;
+	struct run_options options;
 };
 
 /* Reads argv. CLI_END, or what the command returns at once: CLI_BAD, CLI_HELP. */

@@ -68,6 +68,9 @@ __attribute__((no_stack_protector)) static void proc_set_fs_base(uint64_t base)
 
 __attribute__((noreturn)) static void proc_exit(int status)
 {
+	/* The host reads exit_kind now, while the kernel takes this process apart. */
+	if (__atomic_load_n(&kern_control()->host_sleeping, __ATOMIC_SEQ_CST))
+		proc_doorbell();
 	for (;;)
 		(void)host_call(HOST_EXIT_GROUP, status, 0, 0, 0);
 }

@@ -16,7 +16,7 @@
  *	          (machine.c then builds RAM, loads the image and writes boot info)
  *	start     RAM is complete; the engine maps it and lets the guest go
  *	vmm_machine_ended(m, host_signal)   the engine says, once, from the loop, that the guest
- *	          is dead: nothing runs in RAM any more
+ *	          is dead, or has said that it ends and was killed
  */
 
 #include "vmm_priv.h"

@@ -127,7 +127,8 @@ static inline const char *wh_boot_stage_name(enum wh_boot_stage stage)
 	return (unsigned)stage < WH_BOOT_STAGE_COUNT ? names[stage] : "?";
 }
 
-/* How the guest ended, in wh_boot_control.exit_kind. */
+/* How the guest ended, in wh_boot_control.exit_kind, written last. On proc the guest then rings
+ * the doorbell if control.host_sleeping, and calls exit_group. */
 enum wh_boot_exit {
 	WH_BOOT_EXIT_NONE = 0,   /* still running, or killed without a word */
 	WH_BOOT_EXIT_STATUS = 1, /* exit_group(exit_value) */

@@ -106,7 +106,9 @@ static void settle_process(struct writer *w, const struct wh_vmm_machine *m)
 {
 	struct proc_plan *p = w->plan;
 	wh_format(p->name, sizeof p->name, "%s", m->info->hostname);
-	put(w, SYS_setsid | PROC_STEP_MAY_FAIL, 0, 0, 0, 0, 0, 0);
+	/* Out of the terminal's foreground group: Ctrl-C is for the monitor, which asks the guest.
+	 * The first process of a pid namespace would ignore it anyhow; setsid costs more. */
+	put(w, SYS_setpgid | PROC_STEP_MAY_FAIL, 0, 0, 0, 0, 0, 0);
 	put(w, SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
 	put(w, SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
 	put(w, SYS_prctl, PR_SET_TIMERSLACK, 1, 0, 0, 0, 0); /* ns; the default delays by 50 us */

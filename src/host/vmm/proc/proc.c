@@ -15,14 +15,12 @@
  *
  * Wake-ups: see slots.c. The doorbell is watched edge-triggered and never read.
  *
- * End: the pidfd becomes readable; the process is reaped; vmm_machine_ended. If
- * the monitor dies the kernel kills the guest (PR_SET_PDEATHSIG), and its pid
- * namespace with it.
+ * End: the guest writes how it ended and rings, or its pidfd becomes readable;
+ * vmm_machine_ended. If the monitor dies the kernel kills the guest (PR_SET_PDEATHSIG).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -85,22 +83,50 @@ static void proc_wake(struct wh_vmm_machine *m)
 		syscall(SYS_futex, &m->control->host_events, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
+static void proc_kill(struct wh_vmm_machine *m)
+{
+	struct proc *p = m->engine_state;
+	syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+}
+
+static void stop_watching(struct proc *p)
+{
+	struct wh_loop *loop = p->machine->loop;
+	if (!p->running)
+		return;
+	p->running = false;
+	wh_loop_remove(loop, &p->exit_watch);
+	wh_loop_remove(loop, &p->doorbell_watch);
+	wh_loop_hook_remove(loop, &p->hook);
+}
+
+/* The guest has written how it ends. Its process is taken at its word and killed; _free
+ * reaps it, so that nobody waits for the kernel to take the namespaces apart. */
+static bool take_farewell(struct proc *p)
+{
+	struct wh_vmm_machine *m = p->machine;
+	if (__atomic_load_n(&m->control->exit_kind, __ATOMIC_ACQUIRE) == WH_BOOT_EXIT_NONE)
+		return false;
+	proc_kill(m);
+	(void)vmm_slots_kicked(m); /* what it wrote last */
+	stop_watching(p);
+	vmm_machine_ended(m, 0);
+	return true;
+}
+
 static bool before_sleep(struct wh_loop_hook *hook)
 {
 	struct proc *p = hook->ctx;
 	struct wh_vmm_machine *m = p->machine;
-	if (!p->running)
-		return false;
 	__atomic_store_n(&m->control->host_sleeping, 1, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return vmm_slots_kicked(m);
+	return vmm_slots_kicked(m) || take_farewell(p);
 }
 
 static void after_sleep(struct wh_loop_hook *hook)
 {
 	struct proc *p = hook->ctx;
-	if (p->running)
-		__atomic_store_n(&p->machine->control->host_sleeping, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->machine->control->host_sleeping, 0, __ATOMIC_RELAXED);
 }
 
 static void doorbell_rung(struct wh_loop_fd *watch, uint32_t events)
@@ -118,17 +144,6 @@ static int reap(struct proc *p, int *ret_status)
 			return 0; /* somebody else reaped it */
 	*ret_status = info.si_code == CLD_EXITED ? info.si_status : 0;
 	return info.si_code == CLD_EXITED ? 0 : info.si_status;
-}
-
-static void stop_watching(struct proc *p)
-{
-	struct wh_loop *loop = p->machine->loop;
-	if (!p->running)
-		return;
-	p->running = false;
-	wh_loop_remove(loop, &p->exit_watch);
-	wh_loop_remove(loop, &p->doorbell_watch);
-	wh_loop_hook_remove(loop, &p->hook);
 }
 
 static void process_ended(struct wh_loop_fd *watch, uint32_t events)
@@ -153,7 +168,7 @@ static void process_ended(struct wh_loop_fd *watch, uint32_t events)
 struct child {
 	const struct proc *proc;
 	const char *argv[2];
-	int stub, ram, image, monitor;
+	int stub, ram, image;
 	bool must_confine; /* a step that fails ends the start */
 	int error;         /* OUT */
 };
@@ -168,10 +183,10 @@ static int child_main(void *ctx)
 {
 	struct child *c = ctx;
 	const char *const environment[1] = { NULL };
-	struct pollfd monitor = { .fd = c->monitor, .events = POLLIN };
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (poll(&monitor, 1, 0) > 0) /* died before the line above */
-		_exit(1);
+	if (fcntl(c->ram, F_GETLK, &lock) || lock.l_type == F_UNLCK)
+		_exit(1); /* the monitor died before the line above */
 	if ((chdir("/proc/self/fdinfo") || chroot(".")) && c->must_confine)
 		goto fail;
 	if (keep_open(c->ram) || keep_open(c->image) || keep_open(c->proc->doorbell))
@@ -292,13 +307,15 @@ static int proc_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 	struct proc *p = m->engine_state;
 	const struct vmm_layout *l = &m->layout;
 	char numbers[65] = { 0 };
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	struct child child = { .proc = p, .ram = m->ram_fd, .image = m->image->fd, .stub = -1 };
 	int error;
 
 	p->doorbell = eventfd(0, EFD_CLOEXEC);
 	child.stub = make_stub();
-	child.monitor = (int)syscall(SYS_pidfd_open, getpid(), 0);
-	if (p->doorbell < 0 || child.stub < 0 || child.monitor < 0) {
+	/* The lock says that the monitor lives: it is released before the kernel looks for
+	 * children to signal, see child_main. */
+	if (p->doorbell < 0 || child.stub < 0 || fcntl(m->ram_fd, F_SETLK, &lock)) {
 		error = wh_diag_set(diag, -errno, "cannot make the guest's descriptors (errno %d)",
 				    errno);
 		goto out;
@@ -319,14 +336,7 @@ static int proc_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 		wh_diag_set(diag, error, "cannot watch the guest (errno %d)", -error);
 out:
 	wh_os_close(&child.stub);
-	wh_os_close(&child.monitor);
 	return error;
-}
-
-static void proc_kill(struct wh_vmm_machine *m)
-{
-	struct proc *p = m->engine_state;
-	syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
 }
 
 static void proc_fini(struct wh_vmm_machine *m)

@@ -43,7 +43,10 @@ static long call(long nr, long a, long b, long c, long d, long e, long f)
 __attribute__((noreturn)) static void leave(enum wh_boot_exit kind, int value)
 {
 	control->exit_value = value;
+	uint64_t one = 1;
 	__atomic_store_n(&control->exit_kind, kind, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&control->host_sleeping, __ATOMIC_SEQ_CST))
+		call(1, boot->doorbell_fd, (long)&one, 8, 0, 0, 0);
 	for (;;)
 		call(231, value, 0, 0, 0, 0, 0);
 }

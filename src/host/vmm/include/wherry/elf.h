@@ -24,7 +24,7 @@ extern "C" {
 #define WH_ELF_SEGMENTS_MAX 16u             /* linkers make 5 to 12 */
 #define WH_ELF_SECTIONS_MAX 65279u          /* SHN_LORESERVE - 1: no extended numbering */
 #define WH_ELF_TABLE_SIZE_MAX (64ull << 20) /* symbol or string table */
-#define WH_ELF_NOTES_SIZE_MAX (16u << 10)
+#define WH_ELF_NOTES_SIZE_MAX 2048u         /* on the stack; ours are under 300 bytes */
 
 /* Where the file is: `data`, or when NULL a descriptor that is read with pread. */
 struct wh_elf_input {

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Whole-process start figures: from spawn to reaped, medians and ratios in one run.
+ *
+ *	bench-start [--runs N] [--json] NOOP COMMAND...     COMMAND = NAME=PROGRAM[,ARG...]
+ *
+ * NOOP is the physical limit: a static program that ends at once. The commands take turns with it,
+ * run by run, so that a disturbance of the machine hits all alike.
+ */
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define COMMANDS_MAX 16
+#define ARGUMENTS_MAX 32
+#define RUNS_MAX 100000
+
+struct command {
+	const char *name;
+	char *argv[ARGUMENTS_MAX + 1];
+	double *us;
+	int failures;
+};
+
+extern char **environ;
+static posix_spawn_file_actions_t quiet;
+
+static double now_us(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static void run_once(struct command *c, int i)
+{
+	pid_t pid;
+	int status;
+	double start = now_us();
+	if (posix_spawn(&pid, c->argv[0], &quiet, NULL, c->argv, environ)) {
+		perror(c->argv[0]);
+		exit(1);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		;
+	c->us[i] = now_us() - start;
+	c->failures += !WIFEXITED(status) || WEXITSTATUS(status) > 100;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
+static void parse(struct command *c, char *text, int runs)
+{
+	char *equals = strchr(text, '=');
+	c->name = equals ? text : "no-op";
+	if (equals)
+		*equals++ = 0;
+	int n = 0;
+	for (char *p = strtok(equals ? equals : text, ","); p && n < ARGUMENTS_MAX;
+	     p = strtok(NULL, ","))
+		c->argv[n++] = p;
+	c->us = malloc(sizeof(double) * (size_t)runs);
+	if (!n || !c->us)
+		exit(2);
+}
+
+static void report(struct command *c, const struct command *noop, int runs, bool json)
+{
+	double median = c->us[runs / 2], ratio = median / noop->us[runs / 2];
+	double p90 = c->us[runs * 9 / 10];
+	if (json)
+		printf("{\"bench\":\"start\",\"name\":\"%s\",\"us\":%.1f,\"p90\":%.1f,\"ratio\":%.2f,"
+		       "\"runs\":%d,\"failures\":%d}\n",
+		       c->name, median, p90, ratio, runs, c->failures);
+	else
+		printf("| %-24s | %8.1f | %8.1f | %8.1f | %6.2f | %d |\n", c->name, c->us[0], median,
+		       p90, ratio, c->failures);
+}
+
+int main(int argc, char **argv)
+{
+	static struct command commands[COMMANDS_MAX];
+	int count = 0, runs = 500;
+	bool json = false;
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--runs") && i + 1 < argc)
+			runs = atoi(argv[++i]);
+		else if (!strcmp(argv[i], "--json"))
+			json = true;
+		else if (count < COMMANDS_MAX && runs > 0 && runs <= RUNS_MAX)
+			parse(&commands[count++], argv[i], runs);
+	}
+	if (!count)
+		return 2;
+	posix_spawn_file_actions_init(&quiet);
+	posix_spawn_file_actions_addopen(&quiet, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+	for (int i = 0; i < runs; i++)
+		for (int k = 0; k < count; k++)
+			run_once(&commands[k], i);
+	for (int k = 0; k < count; k++)
+		qsort(commands[k].us, (size_t)runs, sizeof(double), by_value);
+	if (!json)
+		puts("| start to end             |   min us |   median |      p90 |  ratio | failed |\n"
+		     "|--------------------------|----------|----------|----------|--------|---|");
+	for (int k = 0; k < count; k++)
+		report(&commands[k], &commands[0], runs, json);
+	return 0;
+}
