@@ -58,8 +58,7 @@ bool drv_blk_read_only(const struct drv_blk *b)
 /* Sleeps until something about the device changed; a pending signal cannot end it. */
 static void wait(struct drv_blk *b)
 {
-	if (kern_wait(&b->waitq, KERN_FOREVER) == -WH_EINTR)
-		kern_yield();
+	(void)kern_wait_uninterruptible(&b->waitq, KERN_FOREVER);
 }
 
 void drv_blk_lock(struct drv_blk *b)

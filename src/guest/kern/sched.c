@@ -199,7 +199,7 @@ bool kern_signal_pending(void)
 	return (t->signal_pending & (~t->signal_mask | t->signal_wait)) != 0;
 }
 
-int kern_sleep(uint64_t deadline_ns)
+static int sleep_until(uint64_t deadline_ns, bool interruptible)
 {
 	struct kern_thread *t = kern_cpu.current;
 	wh_assert(!kern_cpu.polling);
@@ -208,9 +208,11 @@ int kern_sleep(uint64_t deadline_ns)
 		(void)kern_poll(); /* a loop with time-out 0 must see progress */
 		bool woken = t->woken;
 		t->woken = false;
-		return woken ? 0 : kern_signal_pending() ? -WH_EINTR : -WH_ETIMEDOUT;
+		return woken                                    ? 0
+		       : interruptible && kern_signal_pending() ? -WH_EINTR
+								: -WH_ETIMEDOUT;
 	}
-	if (kern_signal_pending())
+	if (interruptible && kern_signal_pending())
 		return -WH_EINTR;
 	if (t->woken) {
 		t->woken = false;
@@ -226,19 +228,35 @@ int kern_sleep(uint64_t deadline_ns)
 	if (deadline_ns != KERN_FOREVER)
 		kern_timer_stop(&t->timer);
 	t->woken = false;
-	if (kern_signal_pending())
+	if (interruptible && kern_signal_pending())
 		return -WH_EINTR;
 	return t->timed_out ? -WH_ETIMEDOUT : 0;
 }
 
-int kern_wait(struct kern_waitq *q, uint64_t deadline_ns)
+int kern_sleep(uint64_t deadline_ns)
+{
+	return sleep_until(deadline_ns, true);
+}
+
+static int wait_at(struct kern_waitq *q, uint64_t deadline_ns, bool interruptible)
 {
 	struct kern_waiter w = { .thread = kern_cpu.current };
 	kern_waitq_add(q, &w);
-	int r = kern_sleep(deadline_ns);
+	int r = sleep_until(deadline_ns, interruptible);
 	kern_waiter_remove(&w);
+	return r;
+}
+
+int kern_wait(struct kern_waitq *q, uint64_t deadline_ns)
+{
+	int r = wait_at(q, deadline_ns, true);
 	kern_cpu.current->restartable = r == -WH_EINTR && deadline_ns == KERN_FOREVER;
 	return r;
+}
+
+int kern_wait_uninterruptible(struct kern_waitq *q, uint64_t deadline_ns)
+{
+	return wait_at(q, deadline_ns, false);
 }
 
 void kern_yield(void)

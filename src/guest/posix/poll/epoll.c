@@ -13,6 +13,7 @@
 
 #include <fs/file.h>
 #include <kern/mem.h>
+#include <kern/thread.h>
 #include <kern/plat.h>
 #include <posix/poll.h>
 #include <posix/time.h>
@@ -293,10 +294,13 @@ static long wait(int epfd, struct lx_epoll_event *events, int max, uint64_t dead
 		fs_file_unref(f);
 		if (last)
 			return -WH_EBADF;
-		if (r == -WH_ETIMEDOUT)
+		if (r == -WH_ETIMEDOUT) {
 			deadline_ns = 0; /* one more look */
-		else if (r < 0)
+		} else if (r < 0) {
+			kern_self()->restartable =
+				false; /* signal(7): never, whatever SA_RESTART says */
 			return r;
+		}
 	}
 }
 

@@ -44,8 +44,12 @@ void kern_waitq_wake(struct kern_waitq *q, uint32_t events, uint32_t count);
 #define KERN_FOREVER UINT64_MAX
 
 /* Sleeps until woken through `q` or until monotonic time `deadline_ns`. Returns 0, -WH_ETIMEDOUT,
- * or -WH_EINTR when a signal for this thread is pending. May wake for nothing: loop on the condition. */
+ * or -WH_EINTR when a signal for this thread is pending; with SA_RESTART and without a deadline the call is
+ * then made again (not so behind kern_sleep). May wake for nothing: loop on the condition. */
 int kern_wait(struct kern_waitq *q, uint64_t deadline_ns);
+
+/* The same where a signal must not end the wait (a disk's answer): never -WH_EINTR. */
+int kern_wait_uninterruptible(struct kern_waitq *q, uint64_t deadline_ns);
 
 /* The same for a thread that has put its own waiters into queues (poll): sleeps
  * until kern_thread_wake(self). */
