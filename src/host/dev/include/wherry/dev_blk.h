@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_DEV_BLK_H
+#define WHERRY_DEV_BLK_H
+
+/*
+ * virtio-blk (virtio 1.2, 5.2) on a struct wh_block: read, write, flush, discard, write
+ * zeroes, identification. Threads: the loop's.
+ */
+
+#include <wherry/block.h>
+#include <wherry/vmm.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct wh_dev_blk;
+
+struct wh_dev_blk_config {
+	size_t size;            /* sizeof(struct wh_dev_blk_config) */
+	struct wh_block *block; /* borrowed until _free */
+	const char *name;       /* NAME of --disk; also the serial, cut to 20 bytes */
+	struct wh_log log;
+};
+
+/* Plugs a disk into a machine that has not started. 0, -WH_ENOMEM or as wh_vmm_slot_add. */
+int wh_dev_blk_new(const struct wh_dev_blk_config *config, struct wh_vmm_machine *machine,
+		   struct wh_dev_blk **ret_blk, struct wh_diag *diag);
+/* After the machine is freed; no request is in flight then. Close the block afterwards. */
+void wh_dev_blk_free(struct wh_dev_blk *blk);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
