@@ -96,6 +96,7 @@ struct wh_gateway_config {
 	uint32_t dns_timeout_ms;            /* until the next server is asked; 0 = 1500 */
 	const struct wh_gateway_host *host; /* NULL = Linux */
 	void *host_ctx;
+	const struct wh_alloc *alloc; /* NULL = malloc; outlives the gateway */
 };
 #define WH_GATEWAY_CONFIG_INIT                           \
 	{                                                \

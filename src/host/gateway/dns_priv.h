@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_DNS_PRIV_H
+#define WHERRY_DNS_PRIV_H
+
+/* Inside of the DNS forwarder: dns.c decides, dns_files.c reads the host's files, dns_ask.c
+ * talks to servers, dns_tcp.c serves clients over TCP. */
+
+#include "gateway_priv.h"
+
+/* Questions are about 60 bytes, with EDNS cookies and padding (RFC 7830, 8467) up to 468. */
+#define DNS_QUERY_SIZE_MAX 512u
+#define DNS_ANSWER_SIZE_MAX 65535u
+#define DNS_UDP_SIZE_MIN 512u      /* RFC 1035: what every client takes */
+#define DNS_UDP_SIZE_MAX 4096u     /* larger offers are cut to this (RFC 9715 asks for less) */
+#define DNS_CLIENTS_MAX 32u        /* TCP connections of guests */
+#define DNS_CLIENT_QUERIES_MAX 16u /* under way per connection; the rest waits unread */
+#define DNS_STREAMS_MAX 32u        /* TCP connections to servers */
+#define DNS_CLIENT_IDLE_NS (30 * GATEWAY_S)
+#define DNS_HOSTS_SIZE_MAX 65536u
+#define DNS_RESOLV_SIZE_MAX 4096u
+#define DNS_SEARCH_SIZE 256u
+
+struct dns_client {
+	struct wh_list node;
+	struct wh_gateway *gateway;
+	struct wh_net_tcp *tcp;
+	struct wh_loop_timer idle;
+	uint32_t queries; /* under way */
+	bool serving;     /* in client_serve */
+};
+
+struct dns_query {
+	struct wh_list node;
+	struct wh_gateway *gateway;
+	struct wh_loop_fd watch;
+	struct wh_loop_timer timer;
+	struct dns_client *client; /* NULL = came by UDP */
+	struct wh_net_tuple tuple; /* UDP */
+	uint16_t id, upstream_id;
+	uint16_t answer_size_max; /* what the client takes */
+	uint64_t question;        /* hash of name, type and class */
+	struct wh_net_end asked[WH_GATEWAY_RESOLVERS_MAX];
+	uint32_t asked_count, server, attempts;
+	int domain;  /* of the socket */
+	bool stream; /* asks over TCP */
+	uint32_t stream_sent;
+	uint8_t *stream_answer; /* DNS_ANSWER_SIZE_MAX + 2 bytes, or NULL */
+	uint32_t stream_received;
+	uint16_t size;
+	uint8_t message[2 + DNS_QUERY_SIZE_MAX]; /* length as TCP wants it, then the question */
+};
+
+struct gateway_dns {
+	struct pool queries_pool;
+	struct wh_list queries, clients;
+	uint32_t query_count, client_count, stream_count;
+	/* The host's files. */
+	uint64_t checked_ns, resolv_stamp, hosts_stamp;
+	struct wh_net_end servers[WH_GATEWAY_RESOLVERS_MAX];
+	uint32_t server_count;
+	char search[DNS_SEARCH_SIZE];
+	char *hosts; /* text, DNS_HOSTS_SIZE_MAX; NULL = not read */
+	uint8_t buffer[DNS_ANSWER_SIZE_MAX];
+};
+
+/* ---- dns.c ---- */
+uint64_t dns_question_hash(const struct wh_gateway *gateway, const struct wh_wire_dns *dns);
+/* One question: client NULL = by UDP from tuple. */
+void dns_question(struct wh_gateway *gateway, struct dns_client *client,
+		  const struct wh_net_tuple *tuple, const uint8_t *message, uint16_t size);
+/* Hands the server's answer to who asked and ends the query. message may be changed. */
+void dns_answer(struct dns_query *query, uint8_t *message, uint32_t size);
+void dns_fail(struct dns_query *query); /* SERVFAIL, and ends the query */
+void dns_query_free(struct dns_query *query);
+
+/* ---- dns_ask.c ---- */
+void dns_ask(struct dns_query *query);
+void dns_ask_end(struct dns_query *query);
+
+/* ---- dns_files.c ---- */
+int dns_init(struct wh_gateway *gateway);
+void dns_files_refresh(struct wh_gateway *gateway);
+/* Address of a name that this host knows: 1 = *ret_ip set, 0 = the name exists without an
+ * address of that version, -WH_ENOENT = ask the servers. */
+int dns_local_name(struct wh_gateway *gateway, const char *name, bool ip6,
+		   struct wh_net_ip *ret_ip);
+
+/* ---- dns_tcp.c ---- */
+/* false: the client is not reading; it is gone. */
+bool dns_client_reply(struct dns_client *client, const uint8_t *message, uint32_t size);
+void dns_client_query_done(struct dns_client *client);
+void dns_client_free(struct dns_client *client);
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_GATEWAY_PRIV_H
+#define WHERRY_GATEWAY_PRIV_H
+
+/*
+ * Inside of the gateway. One writer per structure: tcp.c owns tcp_flow, udp.c udp_flow, echo.c
+ * echo_flow, dns*.c the queries, rules.c rules and listeners, gateway.c the instance.
+ *
+ * Round of the loop: device models hand frames to gateway_receive, host sockets' events call
+ * the flows; both only move bytes between sockets and the stack's rings. Before the loop sleeps,
+ * gateway_before_sleep calls wh_net_run once, which delivers the stack's events to
+ * the flows and sends what is due.
+ */
+
+#include <netinet/in.h>
+#include <wherry/base/bytes.h>
+#include <wherry/base/errors.h>
+#include <wherry/base/list.h>
+#include <wherry/gateway.h>
+#include <wherry/net.h>
+#include <wherry/net_wire.h>
+
+#include "gateway_host.h"
+
+#define GATEWAY_MS 1000000ull
+#define GATEWAY_S 1000000000ull
+
+/* Largest datagram there is, and the stack's largest. */
+#define GATEWAY_DATAGRAM_MAX 65535u
+
+union host_address {
+	struct sockaddr any;
+	struct sockaddr_in ip4;
+	struct sockaddr_in6 ip6;
+};
+
+/* Fixed-size objects in blocks that are kept until the end: memory is bounded by the
+ * peak of objects, and neither packet nor flow pays an allocation. */
+struct pool {
+	struct wh_list blocks;
+	void *free_list;
+	uint32_t object_size, block_objects;
+};
+void pool_init(struct pool *pool, uint32_t object_size, uint32_t block_objects);
+void pool_fini(struct pool *pool, const struct wh_alloc *alloc);
+void *pool_get(struct pool *pool, const struct wh_alloc *alloc); /* zeroed; NULL = no memory */
+void pool_put(struct pool *pool, void *object);
+
+struct rule;
+
+struct listener {
+	struct wh_loop_fd watch;
+	struct rule *rule;
+	bool ip6;              /* the socket's version; :: takes both */
+	uint32_t accept_batch; /* connections asked for per event: grows under load */
+	bool paused;
+};
+
+#define RULE_SOCKETS_MAX 2 /* 127.0.0.1 and ::1 */
+
+struct rule {
+	struct wh_list node;
+	struct wh_gateway *gateway;
+	uint32_t id;
+	struct wh_gateway_rule config;
+	struct listener listeners[RULE_SOCKETS_MAX];
+	uint32_t listener_count;
+	uint32_t waiting;   /* TCP flows that the guest has not accepted yet */
+	bool guest_listens; /* the guest accepted at least once: a RST means what it says */
+	bool activated;
+	bool wildcard; /* UDP: answers need the local address of the datagram */
+};
+
+struct gateway_udp; /* udp.c */
+struct gateway_dns; /* dns_priv.h */
+
+struct lease {
+	uint8_t mac[6];
+	uint8_t ip4[4]; /* all zero = free */
+	uint64_t used_ns;
+};
+
+struct wh_gateway {
+	struct wh_loop *loop;
+	struct wh_net *net;
+	struct wh_log log;
+	const struct wh_alloc *alloc;
+	size_t size; /* of this allocation */
+	const struct wh_gateway_host *host;
+	void *host_ctx;
+	struct wh_gateway_addresses addresses;
+	struct wh_net_ip guest[2], self[2], dns_ip[2]; /* [0] IPv4, [1] IPv6 */
+	bool ip6, host_loopback, no_outbound;
+	uint64_t key[2];
+	uint64_t random; /* splitmix64: ports, not secrets */
+
+	/* The link. `inner` is the stack's port; frames pass through to `port`. */
+	struct wh_net_port inner, *port;
+	struct wh_loop_hook hook;
+	struct wh_loop_timer timer; /* the stack's deadline */
+	bool touched;               /* frames or events came: run the stack */
+	bool guest_spoke;           /* a frame that may mean that the guest is ready now */
+	uint64_t boot_end_ns;       /* 0 = not attached yet */
+	uint32_t boot_window_ms;
+	int pcap_fd;
+
+	/* Descriptors. */
+	uint32_t descriptors, descriptors_max, descriptors_reserve;
+	bool listeners_paused;
+	struct wh_loop_timer resume_timer;
+
+	/* TCP flows. */
+	struct pool tcp_pool;
+	struct wh_list tcp_flows, tcp_refused; /* refused: to be tried again */
+	struct wh_loop_timer retry_timer;
+	uint64_t retry_delay_ns;
+	uint32_t tcp_flow_count, tcp_pending, tcp_flows_max, tcp_pending_max;
+
+	/* Published ports. */
+	struct wh_list rules;
+	uint32_t rule_count, rule_next;
+
+	struct gateway_udp *udp; /* NULL until the first datagram */
+	uint32_t udp_flows_max, udp_flow_count;
+	struct wh_list echo_flows;
+	uint32_t echo_flow_count;
+	struct gateway_dns *dns; /* NULL until the first query */
+	const char *resolv_conf, *hosts, *hostname, *search;
+	struct wh_net_end resolvers[WH_GATEWAY_RESOLVERS_MAX];
+	uint32_t resolver_count;
+	uint64_t dns_timeout_ns;
+	struct lease leases[WH_GATEWAY_LEASES_MAX];
+
+	struct wh_gateway_stats stats;
+	char text[]; /* the config's strings */
+};
+
+/* ---- gateway.c ---- */
+
+/* What an address that the guest sends to stands for. */
+enum destination {
+	DESTINATION_HOST,        /* *ret_end: where the host socket goes */
+	DESTINATION_DNS,         /* the DNS service, any port */
+	DESTINATION_REFUSED,     /* nothing listens: RST, port unreachable */
+	DESTINATION_UNREACHABLE, /* no such host */
+	DESTINATION_FORBIDDEN    /* by configuration */
+};
+enum destination gateway_destination(const struct wh_gateway *gateway,
+				     const struct wh_net_end *meant, struct wh_net_end *ret_end);
+/* The address under which the guest sees a peer of the host. false = not representable
+ * (shown as the gateway, the port may have to be another one). */
+bool gateway_shown(const struct wh_gateway *gateway, const struct wh_net_end *peer,
+		   struct wh_net_end *ret_shown);
+bool gateway_is_loopback(const struct wh_net_ip *ip);
+bool gateway_is_multicast(const struct wh_net_ip *ip); /* broadcast too */
+bool gateway_in_subnet(const struct wh_gateway *gateway, const struct wh_net_ip *ip);
+static inline bool gateway_is_own(const struct wh_gateway *gateway, const struct wh_net_ip *ip)
+{
+	return wh_net_ip_equal(ip, &gateway->self[0]) || wh_net_ip_equal(ip, &gateway->self[1]);
+}
+uint16_t gateway_random_port(struct wh_gateway *gateway);
+
+/* ---- sockets.c ---- */
+
+socklen_t address_from_end(const struct wh_net_end *end, union host_address *ret_address);
+bool address_to_end(const union host_address *address, struct wh_net_end *ret_end);
+static inline int end_domain(const struct wh_net_end *end)
+{
+	return wh_net_ip_is4(&end->ip) ? AF_INET : AF_INET6;
+}
+
+/* All descriptors of the library come and go through these. socket: -WH_EMFILE at the limit. */
+int socket_open(struct wh_gateway *gateway, int domain, int type, int protocol);
+int socket_accept(struct wh_gateway *gateway, int fd, union host_address *ret_from);
+bool socket_available(struct wh_gateway *gateway); /* below the limit? */
+void socket_close(struct wh_gateway *gateway, struct wh_loop_fd *watch);
+int socket_set(struct wh_gateway *gateway, int fd, int level, int name, int value);
+int socket_watch(struct wh_gateway *gateway, struct wh_loop_fd *watch, uint32_t events);
+int socket_watch_modify(struct wh_gateway *gateway, struct wh_loop_fd *watch, uint32_t events);
+long socket_send(struct wh_gateway *gateway, int fd, const struct wh_net_end *to,
+		 const struct wh_iov *iov, uint32_t count);
+long socket_receive(struct wh_gateway *gateway, int fd, const struct wh_iov *iov, uint32_t count,
+		    struct wh_net_end *ret_from);
+
+/* ---- tcp.c ---- */
+
+bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tuple);
+uint32_t tcp_flow_size(void);
+void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
+		  const struct wh_net_end *client);
+void tcp_retry_refused(struct wh_gateway *gateway);
+void tcp_rule_gone(struct wh_gateway *gateway, struct rule *rule);
+void tcp_retry_expired(struct wh_loop_timer *timer);
+void tcp_fini(struct wh_gateway *gateway);
+
+/* ---- udp.c ---- */
+
+bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
+		  uint32_t count, uint32_t size);
+void udp_error(void *ctx, const struct wh_net_tuple *tuple, int error);
+int udp_init(struct wh_gateway *gateway); /* idempotent */
+void udp_published(struct wh_gateway *gateway, struct listener *listener);
+void udp_rule_gone(struct wh_gateway *gateway, struct rule *rule);
+void udp_writable(struct wh_gateway *gateway);
+void udp_flows_end(struct wh_gateway *gateway);
+void udp_fini(struct wh_gateway *gateway);
+
+/* ---- echo.c ---- */
+
+bool echo_request(void *ctx, const struct wh_net_ip *from, const struct wh_net_ip *to, uint16_t id,
+		  uint16_t sequence, const struct wh_iov *iov, uint32_t count, uint32_t size);
+void echo_fini(struct wh_gateway *gateway);
+
+/* ---- dhcp.c ---- */
+
+void dhcp_datagram(struct wh_gateway *gateway, const struct wh_iov *iov, uint32_t count,
+		   uint32_t size);
+int router_advert_init(struct wh_gateway *gateway);
+
+/* ---- dns.c ---- */
+
+void dns_datagram(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
+		  const struct wh_iov *iov, uint32_t count, uint32_t size);
+bool dns_request(struct wh_gateway *gateway, struct wh_net_tcp *s);
+/* The host's domain search list, separated by blanks, borrowed; "" = none. */
+const char *dns_search(struct wh_gateway *gateway);
+void dns_fini(struct wh_gateway *gateway);
+
+/* ---- rules.c ---- */
+
+/* Text [text, end) of an address; false when it is none. */
+bool ip4_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
+bool ip6_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
+
+void rules_resume(struct wh_gateway *gateway);
+void rules_resume_expired(struct wh_loop_timer *timer);
+void rules_fini(struct wh_gateway *gateway);
+
+/* ---- pcap.c ---- */
+
+void pcap_frame(struct wh_gateway *gateway, const struct wh_net_frame *frame);
+
+#endif

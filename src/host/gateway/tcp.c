@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * TCP flows: one connection of the guest (in our stack) joined to one host socket.
+ *
+ * Goals: what either side accepted is never dropped; the guest's window is the room in the stack's
+ * ring, which empties as the host socket takes bytes; half-close, RST and refusal pass
+ * through; few system calls: per short connection socket, option, connect, one epoll_ctl, two
+ * reads, one write, close.
+ *
+ * States and their ways out (fd and tcp are both there unless said):
+ *
+ *	HOST_CONNECTING   guest's SYN is held, connect() is under way
+ *	                  -> OPEN (writable without error) | gone (refuse)
+ *	GUEST_CONNECTING  a client was accepted, our SYN is with the guest
+ *	                  -> OPEN (CONNECTED) | GUEST_REFUSED (RST during the boot window) | gone
+ *	GUEST_REFUSED     no tcp; in gateway->tcp_refused. Tried again when the guest shows
+ *	                  activity, or by a timer that doubles from 1 to 50 ms
+ *	                  -> GUEST_CONNECTING | gone
+ *	OPEN              bytes flow
+ *	                  -> gone: both directions ended (close, close), or either side
+ *	                     failed (RST to the other)
+ *
+ * Host sockets are edge-triggered: host_readable and host_writable remember an edge until the
+ * socket says that it has no more. A read that got less than asked has emptied the socket, so
+ * the read that would say EAGAIN is spared; unless a hang-up was seen, as its edge has passed.
+ */
+#include "gateway_priv.h"
+
+#include <netinet/tcp.h>
+#include <wherry/base/assert.h>
+
+#define RETRY_FIRST_NS (1 * GATEWAY_MS)
+#define RETRY_MAX_NS (50 * GATEWAY_MS)
+/* Tries to find a free port when a client is shown as the gateway. */
+#define SHOWN_PORT_TRIES 8
+/* From this size on, a segment's payload goes straight from the guest's memory to the host
+ * socket; smaller ones are gathered in the ring, so that a burst costs one call. */
+#define DIRECT_SIZE_MIN 4096u
+#define DIRECT_IOV_MAX 32u
+
+enum tcp_state { HOST_CONNECTING, GUEST_CONNECTING, GUEST_REFUSED, OPEN };
+
+struct tcp_flow {
+	struct wh_list node;    /* gateway->tcp_flows */
+	struct wh_list refused; /* gateway->tcp_refused */
+	struct wh_gateway *gateway;
+	struct wh_net_tcp *tcp;
+	struct wh_loop_fd watch;
+	struct rule *rule;        /* GUEST_*: the published port; NULL = it is gone */
+	struct wh_net_end client; /* GUEST_* */
+	uint8_t state;
+	bool pending; /* counted in gateway->tcp_pending or rule->waiting */
+	bool guest_connected;
+	bool watched;
+	bool try4; /* the guest refused IPv6: use IPv4 */
+	bool host_readable, host_writable, host_hangup;
+	bool host_end;  /* end of file was read */
+	bool host_shut; /* our side of the host socket was shut */
+};
+
+static const struct wh_net_tcp_ops flow_ops;
+
+uint32_t tcp_flow_size(void)
+{
+	return sizeof(struct tcp_flow);
+}
+
+static void flow_event(struct wh_loop_fd *watch, uint32_t events);
+
+static struct tcp_flow *flow_new(struct wh_gateway *gateway, int fd)
+{
+	struct tcp_flow *flow = pool_get(&gateway->tcp_pool, gateway->alloc);
+	if (!flow)
+		return NULL;
+	flow->gateway = gateway;
+	flow->watch = (struct wh_loop_fd){ .fd = fd, .fn = flow_event, .ctx = flow };
+	wh_list_push_back(&gateway->tcp_flows, &flow->node);
+	wh_list_init(&flow->refused);
+	gateway->tcp_flow_count++;
+	return flow;
+}
+
+/* Not established yet: counted, so that neither a guest's SYN flood nor clients that wait for
+ * a guest can take everything. */
+static void pending_begin(struct tcp_flow *flow, struct rule *rule)
+{
+	flow->pending = true;
+	flow->rule = rule;
+	*(rule ? &rule->waiting : &flow->gateway->tcp_pending) += 1;
+}
+
+static void pending_end(struct tcp_flow *flow)
+{
+	uint32_t *count = flow->rule ? &flow->rule->waiting : &flow->gateway->tcp_pending;
+	if (!flow->pending)
+		return;
+	wh_assert(*count > 0);
+	*count -= 1;
+	flow->pending = false;
+	flow->rule = NULL;
+}
+
+/* The guest's side is closed or handed back already. */
+static void flow_free(struct tcp_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	wh_assert(!flow->tcp);
+	pending_end(flow);
+	wh_list_remove(&flow->node);
+	wh_list_remove(&flow->refused);
+	wh_assert(gateway->tcp_flow_count > 0);
+	gateway->tcp_flow_count--;
+	struct wh_loop_fd watch = flow->watch;
+	gateway->host->watch_forget(gateway->host_ctx, gateway->loop, &flow->watch);
+	pool_put(&gateway->tcp_pool, flow);
+	/* Last: a free descriptor lets paused listeners accept at once. */
+	socket_close(gateway, &watch);
+}
+
+/* Closing the host socket sends RST instead of FIN. */
+static void host_reset(struct tcp_flow *flow)
+{
+	static const struct linger now = { .l_onoff = 1 };
+	const struct wh_gateway *gateway = flow->gateway;
+	if (flow->watch.fd >= 0)
+		(void)gateway->host->option_set(gateway->host_ctx, flow->watch.fd, SOL_SOCKET,
+						SO_LINGER, &now, sizeof now);
+}
+
+/* The guest's side has failed or must end: the host peer sees RST. */
+static void flow_fail_host(struct tcp_flow *flow)
+{
+	if (flow->tcp && wh_net_tcp_error(flow->tcp))
+		wh_net_tcp_close(flow->tcp);
+	else if (flow->tcp)
+		wh_net_tcp_abort(flow->tcp);
+	flow->tcp = NULL;
+	host_reset(flow);
+	flow_free(flow);
+}
+
+/* The host's side has failed: the guest sees RST. */
+static void flow_fail_guest(struct tcp_flow *flow)
+{
+	wh_net_tcp_abort(flow->tcp);
+	flow->tcp = NULL;
+	flow_free(flow);
+}
+
+static int watch_events(struct tcp_flow *flow, uint32_t more)
+{
+	uint32_t events = flow->watch.events | more | WH_LOOP_READ | WH_LOOP_HANGUP | WH_LOOP_EDGE;
+	if (flow->watched && events == flow->watch.events)
+		return 0;
+	int error = flow->watched ? socket_watch_modify(flow->gateway, &flow->watch, events)
+				  : socket_watch(flow->gateway, &flow->watch, events);
+	flow->watched = !error;
+	return error;
+}
+
+/* ---- bytes ---- */
+
+/* Both return false when the flow is gone. */
+static bool pump_in(struct tcp_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	while (flow->host_readable && !flow->host_end) {
+		struct wh_iov iov[2];
+		uint32_t room = wh_net_tcp_reserve(flow->tcp, iov);
+		if (!room)
+			return true; /* WRITABLE follows */
+		long n = socket_receive(gateway, flow->watch.fd, iov, iov[1].size ? 2 : 1, NULL);
+		gateway->touched = true;
+		if (n == -WH_EINTR)
+			continue;
+		if (n == -WH_EAGAIN) {
+			flow->host_readable = false;
+		} else if (n < 0) {
+			flow_fail_guest(flow);
+			return false;
+		} else if (n == 0) {
+			flow->host_end = true;
+			wh_net_tcp_shutdown(flow->tcp);
+		} else {
+			wh_assert((uint32_t)n <= room);
+			wh_net_tcp_commit(flow->tcp, (uint32_t)n);
+			gateway->stats.tcp_bytes_in += (uint64_t)n;
+			if ((uint32_t)n < room && !flow->host_hangup)
+				flow->host_readable = false;
+		}
+	}
+	if (!flow->host_readable && !flow->host_end && watch_events(flow, 0)) {
+		flow_fail_guest(flow);
+		return false;
+	}
+	return true;
+}
+
+static bool pump_out(struct tcp_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	struct wh_iov iov[2];
+	uint32_t size;
+	while (flow->host_writable && (size = wh_net_tcp_peek(flow->tcp, iov)) > 0) {
+		long n = socket_send(gateway, flow->watch.fd, NULL, iov, iov[1].size ? 2 : 1);
+		gateway->touched = true;
+		if (n == -WH_EINTR)
+			continue;
+		if (n < 0 && n != -WH_EAGAIN) {
+			flow_fail_guest(flow);
+			return false;
+		}
+		if (n > 0) {
+			wh_assert((uint32_t)n <= size);
+			wh_net_tcp_consume(flow->tcp, (uint32_t)n);
+			gateway->stats.tcp_bytes_out += (uint64_t)n;
+		}
+		if (n < (long)size)
+			flow->host_writable = false;
+	}
+	if (!flow->host_writable && watch_events(flow, WH_LOOP_WRITE)) {
+		flow_fail_guest(flow);
+		return false;
+	}
+	if (!flow->host_shut && wh_net_tcp_at_end(flow->tcp)) {
+		flow->host_shut = true;
+		/* The close that follows says the same. */
+		if (!flow->host_end)
+			gateway->host->shutdown(gateway->host_ctx, flow->watch.fd);
+	}
+	return true;
+}
+
+static void pump(struct tcp_flow *flow)
+{
+	if (flow->state != OPEN || !flow->guest_connected)
+		return;
+	if (!pump_in(flow) || !pump_out(flow))
+		return;
+	if (!flow->host_end || !flow->host_shut)
+		return;
+	wh_net_tcp_close(flow->tcp);
+	flow->tcp = NULL;
+	flow_free(flow);
+}
+
+/* Straight from the guest's memory; what the socket does not take goes to the ring. */
+static uint32_t guest_data(struct wh_net_tcp *s, const struct wh_iov *iov, uint32_t count,
+			   uint32_t size)
+{
+	struct tcp_flow *flow = wh_net_tcp_ctx(s);
+	if (size < DIRECT_SIZE_MIN || count > DIRECT_IOV_MAX || flow->state != OPEN ||
+	    !flow->host_writable)
+		return 0;
+	long n = socket_send(flow->gateway, flow->watch.fd, NULL, iov, count);
+	if (n < (long)size)
+		flow->host_writable = n < 0 && n != -WH_EAGAIN; /* errors: the next write sees it */
+	if (n <= 0)
+		return 0;
+	flow->gateway->stats.tcp_bytes_out += (uint64_t)n;
+	return (uint32_t)n;
+}
+
+/* ---- guest to host ---- */
+
+static void request_refuse(struct tcp_flow *flow, int error)
+{
+	flow->gateway->stats.tcp_out_failed++;
+	wh_net_tcp_refuse(flow->tcp, error);
+	flow->tcp = NULL;
+	flow_free(flow);
+}
+
+/* false: the flow is gone. */
+static bool host_connected(struct tcp_flow *flow)
+{
+	pending_end(flow);
+	flow->state = OPEN;
+	flow->host_writable = true;
+	flow->gateway->touched = true;
+	if (wh_net_tcp_accept(flow->tcp)) {
+		request_refuse(flow, WH_ECONNREFUSED);
+		return false;
+	}
+	flow->gateway->stats.tcp_out_opened++;
+	return true;
+}
+
+static void request_connect(struct tcp_flow *flow, const struct wh_net_end *to)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	union host_address address;
+	int fd = socket_open(gateway, end_domain(to), SOCK_STREAM, IPPROTO_TCP);
+	if (fd < 0) {
+		request_refuse(flow, fd == -WH_EAFNOSUPPORT ? WH_ENETUNREACH : WH_ECONNREFUSED);
+		return;
+	}
+	flow->watch.fd = fd;
+	/* The guest's stack has decided what goes in one segment. */
+	(void)socket_set(gateway, fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	socklen_t size = address_from_end(to, &address);
+	int error = gateway->host->connect(gateway->host_ctx, fd, &address.any, size);
+	if (error && error != -WH_EINPROGRESS) {
+		request_refuse(flow, -error);
+		return;
+	}
+	if (!error) {
+		(void)host_connected(flow);
+		return;
+	}
+	error = watch_events(flow, WH_LOOP_WRITE);
+	if (error)
+		request_refuse(flow, WH_ECONNREFUSED);
+}
+
+bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tuple)
+{
+	struct wh_gateway *gateway = ctx;
+	struct wh_net_end to;
+	gateway->touched = true;
+	switch (gateway_destination(gateway, &tuple->local, &to)) {
+	case DESTINATION_HOST:
+		break;
+	case DESTINATION_DNS:
+		return tuple->local.port == 53 && dns_request(gateway, s);
+	case DESTINATION_UNREACHABLE:
+		gateway->stats.tcp_out_refused++;
+		wh_net_tcp_refuse(s, WH_EHOSTUNREACH);
+		return true;
+	case DESTINATION_FORBIDDEN:
+		gateway->stats.tcp_out_refused++;
+		wh_net_tcp_refuse(s, WH_EACCES);
+		return true;
+	case DESTINATION_REFUSED:
+		gateway->stats.tcp_out_refused++;
+		return false;
+	}
+	struct tcp_flow *flow = NULL;
+	if (gateway->tcp_pending < gateway->tcp_pending_max &&
+	    gateway->tcp_flow_count < gateway->tcp_flows_max)
+		flow = flow_new(gateway, -1);
+	if (!flow) {
+		gateway->stats.tcp_out_refused++;
+		return false;
+	}
+	flow->state = HOST_CONNECTING;
+	flow->tcp = s;
+	pending_begin(flow, NULL);
+	wh_net_tcp_set_ops(s, &flow_ops, flow);
+	request_connect(flow, &to);
+	return true;
+}
+
+/* ---- host to guest ---- */
+
+/* 0 = under way. The tuple is the guest's view of the client. */
+static int guest_connect(struct tcp_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	struct wh_net_tuple tuple;
+	bool kept = gateway_shown(gateway, &flow->client, &tuple.local);
+	if (kept && flow->try4 && !wh_net_ip_is4(&tuple.local.ip)) {
+		tuple.local.ip = gateway->self[0];
+		kept = false;
+	}
+	tuple.remote.ip = gateway->guest[wh_net_ip_is4(&tuple.local.ip) ? 0 : 1];
+	tuple.remote.port = flow->rule->config.guest_port;
+	int error = -WH_EADDRINUSE;
+	for (int i = 0; i < SHOWN_PORT_TRIES && error == -WH_EADDRINUSE; i++) {
+		error = wh_net_tcp_connect(gateway->net, &tuple, &flow_ops, flow, &flow->tcp);
+		if (kept)
+			break;
+		tuple.local.port = gateway_random_port(gateway);
+	}
+	if (!error) {
+		flow->state = GUEST_CONNECTING;
+		gateway->touched = true;
+	}
+	return error;
+}
+
+static void client_give_up(struct tcp_flow *flow)
+{
+	flow->gateway->stats.tcp_in_failed++;
+	flow_fail_host(flow);
+}
+
+void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
+		  const struct wh_net_end *client)
+{
+	struct tcp_flow *flow = flow_new(gateway, fd);
+	if (!flow) {
+		struct wh_loop_fd watch = { .fd = fd };
+		gateway->stats.tcp_in_failed++;
+		socket_close(gateway, &watch);
+		return;
+	}
+	gateway->stats.tcp_in_accepted++;
+	flow->client = *client;
+	pending_begin(flow, rule);
+	if (guest_connect(flow))
+		client_give_up(flow);
+}
+
+/* Before the guest has ever listened on the port, a RST only means "not yet". */
+static bool may_wait(const struct tcp_flow *flow)
+{
+	const struct wh_gateway *gateway = flow->gateway;
+	return flow->rule && !flow->rule->guest_listens &&
+	       (!gateway->boot_end_ns || wh_loop_now(gateway->loop) < gateway->boot_end_ns);
+}
+
+static void guest_refused(struct tcp_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	bool was6 = !wh_net_ip_is4(&wh_net_tcp_tuple(flow->tcp)->local.ip);
+	wh_net_tcp_close(flow->tcp);
+	flow->tcp = NULL;
+	if (was6 && flow->rule) {
+		flow->try4 = true;
+		if (guest_connect(flow))
+			client_give_up(flow);
+		return;
+	}
+	if (!may_wait(flow)) {
+		client_give_up(flow);
+		return;
+	}
+	flow->state = GUEST_REFUSED;
+	flow->try4 = false;
+	wh_list_push_back(&gateway->tcp_refused, &flow->refused);
+	if (wh_loop_timer_running(&gateway->retry_timer))
+		return;
+	if (!gateway->retry_delay_ns)
+		gateway->retry_delay_ns = RETRY_FIRST_NS;
+	wh_loop_timer_start(gateway->loop, &gateway->retry_timer,
+			    wh_loop_now(gateway->loop) + gateway->retry_delay_ns);
+}
+
+void tcp_retry_refused(struct wh_gateway *gateway)
+{
+	struct wh_list again;
+	wh_list_init(&again);
+	while (!wh_list_empty(&gateway->tcp_refused))
+		wh_list_push_back(&again, wh_list_pop_front(&gateway->tcp_refused));
+	while (!wh_list_empty(&again)) {
+		struct tcp_flow *flow =
+			WH_LIST_ENTRY(wh_list_pop_front(&again), struct tcp_flow, refused);
+		wh_assert(flow->state == GUEST_REFUSED && !flow->tcp);
+		gateway->stats.tcp_in_retries++;
+		if (!may_wait(flow) || guest_connect(flow))
+			client_give_up(flow);
+	}
+	wh_loop_timer_stop(gateway->loop, &gateway->retry_timer);
+}
+
+void tcp_retry_expired(struct wh_loop_timer *timer)
+{
+	struct wh_gateway *gateway = timer->ctx;
+	gateway->retry_delay_ns *= 2;
+	if (gateway->retry_delay_ns > RETRY_MAX_NS)
+		gateway->retry_delay_ns = RETRY_MAX_NS;
+	tcp_retry_refused(gateway);
+}
+
+static void guest_accepted(struct tcp_flow *flow)
+{
+	if (flow->state == GUEST_CONNECTING) {
+		if (flow->rule)
+			flow->rule->guest_listens = true;
+		flow->gateway->retry_delay_ns = 0;
+		flow->state = OPEN;
+		flow->host_readable = flow->host_writable = true;
+		pending_end(flow);
+		rules_resume(flow->gateway);
+	}
+	flow->guest_connected = true;
+}
+
+/* ---- events ---- */
+
+static void guest_event(struct wh_net_tcp *s, uint32_t events)
+{
+	struct tcp_flow *flow = wh_net_tcp_ctx(s);
+	wh_assert(flow->tcp == s);
+	if (events & WH_NET_FAILED) {
+		if (flow->state == GUEST_CONNECTING && wh_net_tcp_error(s) == WH_ECONNREFUSED)
+			guest_refused(flow);
+		else if (flow->state == GUEST_CONNECTING)
+			client_give_up(flow);
+		else
+			flow_fail_host(flow);
+		return;
+	}
+	if (events & WH_NET_CONNECTED)
+		guest_accepted(flow);
+	pump(flow);
+}
+
+static const struct wh_net_tcp_ops flow_ops = { .event = guest_event, .data = guest_data };
+
+static void flow_event(struct wh_loop_fd *watch, uint32_t events)
+{
+	struct tcp_flow *flow = watch->ctx;
+	struct wh_gateway *gateway = flow->gateway;
+	gateway->touched = true;
+	if (flow->state == HOST_CONNECTING) {
+		int error = 0;
+		if (events & WH_LOOP_HANGUP)
+			error = gateway->host->error(gateway->host_ctx, watch->fd);
+		if (error)
+			request_refuse(flow, error);
+		if (error || !(events & (WH_LOOP_WRITE | WH_LOOP_HANGUP)) || !host_connected(flow))
+			return;
+	}
+	if (events & (WH_LOOP_READ | WH_LOOP_HANGUP))
+		flow->host_readable = true;
+	if (events & WH_LOOP_HANGUP)
+		flow->host_hangup = true;
+	if (events & WH_LOOP_WRITE)
+		flow->host_writable = true;
+	pump(flow);
+}
+
+void tcp_rule_gone(struct wh_gateway *gateway, struct rule *rule)
+{
+	WH_LIST_FOR_EACH_SAFE(node, &gateway->tcp_flows) {
+		struct tcp_flow *flow = WH_LIST_ENTRY(node, struct tcp_flow, node);
+		if (flow->rule == rule)
+			client_give_up(flow);
+	}
+	wh_assert(rule->waiting == 0);
+}
+
+void tcp_fini(struct wh_gateway *gateway)
+{
+	struct wh_list *node;
+	while (gateway->tcp_flows.next != &gateway->tcp_flows) {
+		node = gateway->tcp_flows.next;
+		struct tcp_flow *flow = WH_LIST_ENTRY(node, struct tcp_flow, node);
+		if (flow->tcp && flow->state == HOST_CONNECTING) {
+			wh_net_tcp_refuse(flow->tcp, 0);
+			flow->tcp = NULL;
+		}
+		flow_fail_host(flow);
+	}
+}

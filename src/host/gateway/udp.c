@@ -1,0 +1,688 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * UDP flows.
+ *
+ * OUT: one unconnected host socket per (guest address, guest port) and IP version, as RFC 4787 wants
+ * it (REQ-1: the outside port does not depend on the peer). Replies come back from any port of
+ * addresses that the guest has sent to (REQ-8, address-dependent filtering): they
+ * are kept in a small Bloom filter, whose errors only let more in. ICMP errors arrive
+ * in the socket's error queue and are told to the guest.
+ *
+ * IN: a client of a published port, behind the rule's socket. The guest sees the client, or the
+ * gateway with a port of its own where the client cannot be shown.
+ *
+ * Both kinds are in one hash table and one list in order of last use; when the table is full the
+ * least recently used flow goes. Timeouts: 10 s for DNS (port 53), 30 s until there was a reply, then 120 s
+ * (RFC 4787 REQ-5: at least two minutes).
+ *
+ * Lossless where it can be: when the guest's link is full, the datagram at hand is held, and host
+ * sockets are not read until the link takes frames again.
+ */
+#include "gateway_priv.h"
+
+#include <linux/errqueue.h>
+#include <wherry/base/assert.h>
+#include <wherry/base/hash.h>
+
+#define UDP_BUCKETS 256u
+#define UDP_FLOWS_PER_BLOCK 16u
+#define UDP_FILTER_WORDS 8u
+#define TIMEOUT_DNS_NS (10 * GATEWAY_S)
+#define TIMEOUT_ONE_WAY_NS (30 * GATEWAY_S)
+#define TIMEOUT_NS (120 * GATEWAY_S)
+/* Datagrams read from one socket per event, so that a busy one leaves room for others. */
+#define UDP_BATCH_MAX 64
+#define UDP_ERRORS_MAX 8
+#define SHOWN_PORT_TRIES 8
+
+struct udp_flow {
+	struct udp_flow *next; /* in the bucket */
+	struct wh_list used;   /* gateway_udp.flows: front = least recently used */
+	struct wh_gateway *gateway;
+	struct wh_loop_timer timer;
+	struct wh_net_end guest;
+	uint64_t used_ns, timeout_ns;
+	/* OUT */
+	struct wh_loop_fd watch;
+	uint64_t filter[UDP_FILTER_WORDS];
+	/* IN; rule NULL = OUT */
+	struct rule *rule;
+	struct listener *listener;       /* whose socket the client talks to */
+	struct wh_net_end client, shown; /* shown = what the guest sees */
+	struct wh_net_ip local;          /* which address of the host the client used */
+	struct udp_flow *client_next;    /* in the bucket by client */
+	bool is4;
+};
+
+struct gateway_udp {
+	struct pool pool;
+	struct wh_list flows;
+	struct udp_flow *buckets[UDP_BUCKETS]; /* by guest end (OUT), guest and shown (IN) */
+	struct udp_flow *clients[UDP_BUCKETS]; /* IN: by rule and client */
+	bool held, paused;                     /* a datagram waits for the link */
+	struct wh_net_tuple held_tuple;
+	uint32_t held_size;
+	uint8_t buffer[GATEWAY_DATAGRAM_MAX];
+};
+
+static void flow_readable(struct wh_loop_fd *watch, uint32_t events);
+static void flow_expired(struct wh_loop_timer *timer);
+
+int udp_init(struct wh_gateway *gateway)
+{
+	if (gateway->udp)
+		return 0;
+	gateway->udp = wh_alloc(gateway->alloc, sizeof *gateway->udp);
+	if (!gateway->udp)
+		return -WH_ENOMEM;
+	memset(gateway->udp, 0, offsetof(struct gateway_udp, buffer));
+	pool_init(&gateway->udp->pool, sizeof(struct udp_flow), UDP_FLOWS_PER_BLOCK);
+	wh_list_init(&gateway->udp->flows);
+	return 0;
+}
+
+/* ---- table ---- */
+
+static uint32_t hash_ends(const struct wh_gateway *gateway, const struct wh_net_end *a,
+			  const struct wh_net_end *b, uint32_t more)
+{
+	uint8_t bytes[40];
+	memcpy(bytes, a->ip.bytes, 16);
+	wh_store_le16(bytes + 16, a->port);
+	memset(bytes + 18, 0, 18);
+	if (b) {
+		memcpy(bytes + 18, b->ip.bytes, 16);
+		wh_store_le16(bytes + 34, b->port);
+	}
+	wh_store_le32(bytes + 36, more);
+	return (uint32_t)wh_siphash(gateway->key, bytes, sizeof bytes) % UDP_BUCKETS;
+}
+
+static bool end_equal(const struct wh_net_end *a, const struct wh_net_end *b)
+{
+	return a->port == b->port && wh_net_ip_equal(&a->ip, &b->ip);
+}
+
+static struct udp_flow **bucket_of(struct wh_gateway *gateway, const struct udp_flow *flow)
+{
+	uint32_t at = flow->rule ? hash_ends(gateway, &flow->guest, &flow->shown, 0)
+				 : hash_ends(gateway, &flow->guest, NULL, flow->is4);
+	return &gateway->udp->buckets[at];
+}
+
+static struct udp_flow *find_out(struct wh_gateway *gateway, const struct wh_net_end *guest,
+				 bool is4)
+{
+	uint32_t at = hash_ends(gateway, guest, NULL, is4);
+	struct udp_flow *flow = gateway->udp->buckets[at];
+	while (flow && (flow->rule || flow->is4 != is4 || !end_equal(&flow->guest, guest)))
+		flow = flow->next;
+	return flow;
+}
+
+static struct udp_flow *find_in(struct wh_gateway *gateway, const struct wh_net_end *guest,
+				const struct wh_net_end *shown)
+{
+	struct udp_flow *flow = gateway->udp->buckets[hash_ends(gateway, guest, shown, 0)];
+	while (flow &&
+	       (!flow->rule || !end_equal(&flow->shown, shown) || !end_equal(&flow->guest, guest)))
+		flow = flow->next;
+	return flow;
+}
+
+static struct udp_flow *find_client(struct wh_gateway *gateway, const struct rule *rule,
+				    const struct wh_net_end *client)
+{
+	uint32_t at = hash_ends(gateway, client, NULL, rule->id);
+	struct udp_flow *flow = gateway->udp->clients[at];
+	while (flow && (flow->rule != rule || !end_equal(&flow->client, client)))
+		flow = flow->client_next;
+	return flow;
+}
+
+static void flow_free(struct udp_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	struct udp_flow **at = bucket_of(gateway, flow);
+	while (*at != flow)
+		at = &(*at)->next;
+	*at = flow->next;
+	if (flow->rule) {
+		at = &gateway->udp
+			      ->clients[hash_ends(gateway, &flow->client, NULL, flow->rule->id)];
+		while (*at != flow)
+			at = &(*at)->client_next;
+		*at = flow->client_next;
+	}
+	wh_list_remove(&flow->used);
+	wh_loop_timer_stop(gateway->loop, &flow->timer);
+	wh_assert(gateway->udp_flow_count > 0);
+	gateway->udp_flow_count--;
+	struct wh_loop_fd watch = flow->watch;
+	gateway->host->watch_forget(gateway->host_ctx, gateway->loop, &flow->watch);
+	pool_put(&gateway->udp->pool, flow);
+	socket_close(gateway, &watch);
+}
+
+/* The timer is not moved with every datagram: when it fires it looks at used_ns. */
+static void flow_touch(struct udp_flow *flow)
+{
+	struct gateway_udp *udp = flow->gateway->udp;
+	flow->used_ns = wh_loop_now(flow->gateway->loop);
+	if (udp->flows.prev != &flow->used) {
+		wh_list_remove(&flow->used);
+		wh_list_push_back(&udp->flows, &flow->used);
+	}
+}
+
+static void flow_expired(struct wh_loop_timer *timer)
+{
+	struct udp_flow *flow = timer->ctx;
+	uint64_t end = flow->used_ns + flow->timeout_ns;
+	if (end > wh_loop_now(flow->gateway->loop))
+		wh_loop_timer_start(flow->gateway->loop, timer, end);
+	else
+		flow_free(flow);
+}
+
+/* Makes room by the least recently used flow. NULL = no memory. */
+static struct udp_flow *flow_new(struct wh_gateway *gateway)
+{
+	struct gateway_udp *udp = gateway->udp;
+	if (gateway->udp_flow_count >= gateway->udp_flows_max) {
+		gateway->stats.udp_evicted++;
+		flow_free(WH_LIST_ENTRY(udp->flows.next, struct udp_flow, used));
+	}
+	struct udp_flow *flow = pool_get(&udp->pool, gateway->alloc);
+	if (!flow)
+		return NULL;
+	flow->gateway = gateway;
+	flow->watch = (struct wh_loop_fd){ .fd = -1, .fn = flow_readable, .ctx = flow };
+	flow->timeout_ns = TIMEOUT_ONE_WAY_NS;
+	wh_loop_timer_init(&flow->timer, flow_expired, flow);
+	return flow;
+}
+
+static void flow_insert(struct udp_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	struct udp_flow **bucket = bucket_of(gateway, flow);
+	flow->next = *bucket;
+	*bucket = flow;
+	if (flow->rule) {
+		bucket =
+			&gateway->udp
+				 ->clients[hash_ends(gateway, &flow->client, NULL, flow->rule->id)];
+		flow->client_next = *bucket;
+		*bucket = flow;
+	}
+	wh_list_push_back(&gateway->udp->flows, &flow->used);
+	flow->used_ns = wh_loop_now(gateway->loop);
+	wh_loop_timer_start(gateway->loop, &flow->timer, flow->used_ns + flow->timeout_ns);
+	gateway->udp_flow_count++;
+	gateway->stats.udp_flows_opened++;
+}
+
+/* ---- towards the guest ---- */
+
+/* The datagram is in udp->buffer. false = the link is full; it is held. */
+static bool deliver(struct wh_gateway *gateway, const struct wh_net_tuple *tuple, uint32_t size)
+{
+	struct gateway_udp *udp = gateway->udp;
+	struct wh_iov iov = { udp->buffer, size };
+	int n = wh_net_udp_send(gateway->net, NULL, tuple, &iov, 1, NULL);
+	gateway->touched = true;
+	if (n == -WH_EAGAIN) {
+		udp->held = true;
+		udp->held_tuple = *tuple;
+		udp->held_size = size;
+		return false;
+	}
+	if (n < 0)
+		gateway->stats.udp_dropped++;
+	else
+		gateway->stats.udp_in++;
+	return true;
+}
+
+static void read_pause(struct wh_gateway *gateway, struct wh_loop_fd *watch)
+{
+	gateway->udp->paused = true;
+	(void)socket_watch_modify(gateway, watch, 0);
+}
+
+void udp_writable(struct wh_gateway *gateway)
+{
+	struct gateway_udp *udp = gateway->udp;
+	if (!udp)
+		return;
+	if (udp->held) {
+		udp->held = false;
+		if (!deliver(gateway, &udp->held_tuple, udp->held_size))
+			return;
+	}
+	if (!udp->paused)
+		return;
+	udp->paused = false;
+	WH_LIST_FOR_EACH(node, &udp->flows) {
+		struct udp_flow *flow = WH_LIST_ENTRY(node, struct udp_flow, used);
+		if (flow->watch.fd >= 0 && !flow->watch.events)
+			(void)socket_watch_modify(gateway, &flow->watch, WH_LOOP_READ);
+	}
+	WH_LIST_FOR_EACH(node, &gateway->rules) {
+		struct rule *rule = WH_LIST_ENTRY(node, struct rule, node);
+		for (uint32_t i = 0; i < rule->listener_count; i++) {
+			struct wh_loop_fd *watch = &rule->listeners[i].watch;
+			if (rule->config.protocol == WH_GATEWAY_UDP && !watch->events)
+				(void)socket_watch_modify(gateway, watch, WH_LOOP_READ);
+		}
+	}
+}
+
+static void filter_bits(const struct wh_gateway *gateway, const struct wh_net_ip *ip,
+			uint32_t bits[2])
+{
+	uint64_t hash = wh_siphash(gateway->key, ip->bytes, 16);
+	bits[0] = (uint32_t)(hash % (64 * UDP_FILTER_WORDS));
+	bits[1] = (uint32_t)((hash >> 32) % (64 * UDP_FILTER_WORDS));
+}
+
+static void filter_add(struct udp_flow *flow, const struct wh_net_ip *ip)
+{
+	uint32_t bits[2];
+	filter_bits(flow->gateway, ip, bits);
+	for (int i = 0; i < 2; i++)
+		flow->filter[bits[i] / 64] |= 1ull << (bits[i] % 64);
+}
+
+static bool filter_has(const struct udp_flow *flow, const struct wh_net_ip *ip)
+{
+	uint32_t bits[2];
+	filter_bits(flow->gateway, ip, bits);
+	return (flow->filter[bits[0] / 64] >> (bits[0] % 64) & 1) &&
+	       (flow->filter[bits[1] / 64] >> (bits[1] % 64) & 1);
+}
+
+/* How the guest knows a peer of an OUT flow. false: it cannot have been sent to. */
+static bool peer_shown(const struct wh_gateway *gateway, const struct wh_net_end *peer,
+		       struct wh_net_end *ret_shown)
+{
+	*ret_shown = *peer;
+	if (!gateway_is_loopback(&peer->ip))
+		return true;
+	ret_shown->ip = gateway->self[wh_net_ip_is4(&peer->ip) ? 0 : 1];
+	return gateway->host_loopback;
+}
+
+/* ICMP errors about what the guest sent, from the socket's error queue. */
+static void flow_errors(struct udp_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	for (int i = 0; i < UDP_ERRORS_MAX; i++) {
+		union host_address to = { .any = { .sa_family = AF_UNSPEC } };
+		_Alignas(struct cmsghdr) char control[256];
+		struct iovec none = { 0 };
+		struct msghdr message = { .msg_name = &to,
+					  .msg_namelen = sizeof to,
+					  .msg_iov = &none,
+					  .msg_iovlen = 1,
+					  .msg_control = control,
+					  .msg_controllen = sizeof control };
+		long n = gateway->host->receive(gateway->host_ctx, flow->watch.fd, &message,
+						MSG_ERRQUEUE);
+		struct wh_net_tuple tuple = { .remote = flow->guest };
+		struct wh_net_end peer;
+		if (n < 0)
+			return;
+		if (!address_to_end(&to, &peer) || !peer_shown(gateway, &peer, &tuple.local))
+			continue;
+		for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+			struct sock_extended_err error;
+			if ((c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR) &&
+			    (c->cmsg_level != IPPROTO_IPV6 || c->cmsg_type != IPV6_RECVERR))
+				continue;
+			memcpy(&error, CMSG_DATA(c), sizeof error);
+			(void)wh_net_icmp_udp_error(gateway->net, &tuple, (int)error.ee_errno,
+						    error.ee_info);
+			gateway->touched = true;
+		}
+	}
+}
+
+static void flow_readable(struct wh_loop_fd *watch, uint32_t events)
+{
+	struct udp_flow *flow = watch->ctx;
+	struct wh_gateway *gateway = flow->gateway;
+	struct gateway_udp *udp = gateway->udp;
+	if (events & WH_LOOP_HANGUP)
+		flow_errors(flow);
+	if (!(events & WH_LOOP_READ))
+		return;
+	if (udp->held) {
+		read_pause(gateway, watch);
+		return;
+	}
+	for (int i = 0; i < UDP_BATCH_MAX; i++) {
+		struct wh_iov iov = { udp->buffer, sizeof udp->buffer };
+		struct wh_net_tuple tuple = { .remote = flow->guest };
+		struct wh_net_end peer;
+		long n = socket_receive(gateway, watch->fd, &iov, 1, &peer);
+		if (n == -WH_EAGAIN || n == -WH_EINTR)
+			return;
+		if (n < 0 || !filter_has(flow, &peer.ip) ||
+		    !peer_shown(gateway, &peer, &tuple.local)) {
+			gateway->stats.udp_dropped++;
+			continue;
+		}
+		flow_touch(flow);
+		if (flow->timeout_ns == TIMEOUT_ONE_WAY_NS)
+			flow->timeout_ns = TIMEOUT_NS;
+		if (!deliver(gateway, &tuple, (uint32_t)n)) {
+			read_pause(gateway, watch);
+			return;
+		}
+	}
+}
+
+/* ---- from the guest ---- */
+
+static struct udp_flow *out_open(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
+				 bool is4)
+{
+	struct udp_flow *flow = flow_new(gateway);
+	if (!flow)
+		return NULL;
+	int fd = socket_open(gateway, is4 ? AF_INET : AF_INET6, SOCK_DGRAM, IPPROTO_UDP);
+	int error = fd < 0 ? fd : 0;
+	flow->watch.fd = fd < 0 ? -1 : fd;
+	if (!error) {
+		/* Without error reports the flow works, too. */
+		(void)(is4 ? socket_set(gateway, fd, IPPROTO_IP, IP_RECVERR, 1)
+			   : socket_set(gateway, fd, IPPROTO_IPV6, IPV6_RECVERR, 1));
+		error = socket_watch(gateway, &flow->watch, WH_LOOP_READ);
+	}
+	if (error) {
+		socket_close(gateway, &flow->watch);
+		pool_put(&gateway->udp->pool, flow);
+		return NULL;
+	}
+	flow->guest = tuple->remote;
+	flow->is4 = is4;
+	if (tuple->local.port == 53)
+		flow->timeout_ns = TIMEOUT_DNS_NS;
+	flow_insert(flow);
+	return flow;
+}
+
+/* false = port unreachable. */
+static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
+		     const struct wh_net_end *to, const struct wh_iov *iov, uint32_t count)
+{
+	bool is4 = wh_net_ip_is4(&to->ip);
+	struct udp_flow *flow = find_out(gateway, &tuple->remote, is4);
+	if (!flow)
+		flow = out_open(gateway, tuple, is4);
+	if (!flow) {
+		gateway->stats.udp_dropped++;
+		return true;
+	}
+	filter_add(flow, &to->ip);
+	flow_touch(flow);
+	long n = socket_send(gateway, flow->watch.fd, to, iov, count);
+	/* An error that came in for an earlier datagram is reported once by the next call. */
+	if (n == -WH_ECONNREFUSED || n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH) {
+		flow_errors(flow);
+		n = socket_send(gateway, flow->watch.fd, to, iov, count);
+	}
+	if (n >= 0) {
+		gateway->stats.udp_out++;
+		return true;
+	}
+	gateway->stats.udp_dropped++;
+	if (n == -WH_ECONNREFUSED)
+		return false;
+	if (n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH || n == -WH_EACCES || n == -WH_EPERM)
+		(void)wh_net_icmp_udp_error(gateway->net, tuple,
+					    n == -WH_EPERM ? WH_EACCES : (int)-n, 0);
+	return true;
+}
+
+/* A reply of the guest to a client of a published port. */
+static void in_reply(struct udp_flow *flow, const struct wh_iov *iov, uint32_t count)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	union host_address address;
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+	} control;
+	struct msghdr message = { .msg_iov = (struct iovec *)(void *)(uintptr_t)iov,
+				  .msg_iovlen = count,
+				  .msg_name = &address };
+	message.msg_namelen = address_from_end(&flow->client, &address);
+	/* A wildcard socket must answer from the address that the client has asked. */
+	if (flow->rule->wildcard && wh_net_ip_is4(&flow->local) &&
+	    !wh_net_ip_is_any(&flow->local)) {
+		struct in_pktinfo info = { 0 };
+		memcpy(&info.ipi_spec_dst, flow->local.bytes + 12, 4);
+		memset(&control, 0, sizeof control);
+		control.header.cmsg_level = IPPROTO_IP;
+		control.header.cmsg_type = IP_PKTINFO;
+		control.header.cmsg_len = CMSG_LEN(sizeof info);
+		memcpy(CMSG_DATA(&control.header), &info, sizeof info);
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(sizeof info);
+	} else if (flow->rule->wildcard && !wh_net_ip_is_any(&flow->local)) {
+		struct in6_pktinfo info = { 0 };
+		memcpy(&info.ipi6_addr, flow->local.bytes, 16);
+		memset(&control, 0, sizeof control);
+		control.header.cmsg_level = IPPROTO_IPV6;
+		control.header.cmsg_type = IPV6_PKTINFO;
+		control.header.cmsg_len = CMSG_LEN(sizeof info);
+		memcpy(CMSG_DATA(&control.header), &info, sizeof info);
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(sizeof info);
+	}
+	/* A dual-stack socket takes IPv4 addresses in mapped form. */
+	if (flow->listener->ip6 && wh_net_ip_is4(&flow->client.ip)) {
+		memset(&address, 0, sizeof address);
+		address.ip6.sin6_family = AF_INET6;
+		address.ip6.sin6_port = htons(flow->client.port);
+		memcpy(&address.ip6.sin6_addr, flow->client.ip.bytes, 16);
+		message.msg_namelen = sizeof address.ip6;
+	}
+	if (gateway->host->send(gateway->host_ctx, flow->listener->watch.fd, &message) < 0)
+		gateway->stats.udp_dropped++;
+	else
+		gateway->stats.udp_out++;
+	flow->timeout_ns = TIMEOUT_NS;
+	flow_touch(flow);
+}
+
+bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
+		  uint32_t count, uint32_t size)
+{
+	struct wh_gateway *gateway = ctx;
+	struct wh_net_end to;
+	gateway->touched = true;
+	if (tuple->local.port == WH_WIRE_DHCP_SERVER_PORT &&
+	    (gateway_is_multicast(&tuple->local.ip) || gateway_is_own(gateway, &tuple->local.ip))) {
+		dhcp_datagram(gateway, iov, count, size);
+		return true;
+	}
+	if (udp_init(gateway)) {
+		gateway->stats.udp_dropped++;
+		return true;
+	}
+	struct udp_flow *in = find_in(gateway, &tuple->remote, &tuple->local);
+	if (in) {
+		in_reply(in, iov, count);
+		return true;
+	}
+	if (gateway_is_multicast(&tuple->local.ip)) {
+		gateway->stats.udp_dropped++;
+		return true;
+	}
+	switch (gateway_destination(gateway, &tuple->local, &to)) {
+	case DESTINATION_HOST:
+		return out_send(gateway, tuple, &to, iov, count);
+	case DESTINATION_DNS:
+		if (tuple->local.port != 53)
+			return false;
+		dns_datagram(gateway, tuple, iov, count, size);
+		return true;
+	case DESTINATION_UNREACHABLE:
+		(void)wh_net_icmp_udp_error(gateway->net, tuple, WH_EHOSTUNREACH, 0);
+		break;
+	case DESTINATION_FORBIDDEN:
+		(void)wh_net_icmp_udp_error(gateway->net, tuple, WH_EACCES, 0);
+		break;
+	case DESTINATION_REFUSED:
+		gateway->stats.udp_dropped++;
+		return false;
+	}
+	gateway->stats.udp_dropped++;
+	return true;
+}
+
+/* The guest does not want what came from outside. Clients cannot be told without
+ * privileges; the flow ends so that its entry is free. */
+void udp_error(void *ctx, const struct wh_net_tuple *tuple, int error)
+{
+	struct wh_gateway *gateway = ctx;
+	if (!gateway->udp || error != WH_ECONNREFUSED)
+		return;
+	struct udp_flow *flow = find_in(gateway, &tuple->remote, &tuple->local);
+	if (flow)
+		flow_free(flow);
+}
+
+/* ---- published ---- */
+
+static struct udp_flow *in_open(struct listener *listener, const struct wh_net_end *client)
+{
+	struct rule *rule = listener->rule;
+	struct wh_gateway *gateway = rule->gateway;
+	struct wh_net_end shown, guest;
+	bool kept = gateway_shown(gateway, client, &shown);
+	guest.ip = gateway->guest[wh_net_ip_is4(&shown.ip) ? 0 : 1];
+	guest.port = rule->config.guest_port;
+	for (int i = 0; find_in(gateway, &guest, &shown); i++) {
+		if (kept || i == SHOWN_PORT_TRIES)
+			return NULL;
+		shown.port = gateway_random_port(gateway);
+	}
+	struct udp_flow *flow = flow_new(gateway);
+	if (!flow)
+		return NULL;
+	flow->rule = rule;
+	flow->listener = listener;
+	flow->client = *client;
+	flow->shown = shown;
+	flow->guest = guest;
+	flow_insert(flow);
+	return flow;
+}
+
+/* Which address of ours the client has sent to. */
+static void local_of(struct msghdr *message, struct wh_net_ip *ret_local)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+			struct in_pktinfo info;
+			uint8_t ip[4];
+			memcpy(&info, CMSG_DATA(c), sizeof info);
+			memcpy(ip, &info.ipi_spec_dst, 4);
+			*ret_local = wh_net_ip4(ip);
+			return;
+		}
+		if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+			struct in6_pktinfo info;
+			memcpy(&info, CMSG_DATA(c), sizeof info);
+			memcpy(ret_local->bytes, &info.ipi6_addr, 16);
+		}
+	}
+}
+
+/* One datagram of a published port; false = none left, or the link is full. */
+static bool published_one(struct wh_gateway *gateway, struct listener *listener)
+{
+	struct gateway_udp *udp = gateway->udp;
+	union host_address from = { .any = { .sa_family = AF_UNSPEC } };
+	_Alignas(struct cmsghdr) char control[128];
+	struct iovec iov = { udp->buffer, sizeof udp->buffer };
+	struct msghdr message = {
+		.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1
+	};
+	if (listener->rule->wildcard) {
+		message.msg_control = control;
+		message.msg_controllen = sizeof control;
+	}
+	struct wh_net_end client;
+	long n = gateway->host->receive(gateway->host_ctx, listener->watch.fd, &message, 0);
+	if (n < 0)
+		return n != -WH_EAGAIN;
+	if (!address_to_end(&from, &client) || !client.port) {
+		gateway->stats.udp_dropped++;
+		return true;
+	}
+	struct udp_flow *flow = find_client(gateway, listener->rule, &client);
+	if (!flow)
+		flow = in_open(listener, &client);
+	if (!flow) {
+		gateway->stats.udp_dropped++;
+		return true;
+	}
+	if (listener->rule->wildcard)
+		local_of(&message, &flow->local);
+	flow_touch(flow);
+	struct wh_net_tuple tuple = { .local = flow->shown, .remote = flow->guest };
+	if (deliver(gateway, &tuple, (uint32_t)n))
+		return true;
+	read_pause(gateway, &listener->watch);
+	return false;
+}
+
+void udp_published(struct wh_gateway *gateway, struct listener *listener)
+{
+	if (gateway->udp->held) {
+		read_pause(gateway, &listener->watch);
+		return;
+	}
+	for (int i = 0; i < UDP_BATCH_MAX; i++)
+		if (!published_one(gateway, listener))
+			return;
+}
+
+void udp_rule_gone(struct wh_gateway *gateway, struct rule *rule)
+{
+	if (!gateway->udp)
+		return;
+	WH_LIST_FOR_EACH_SAFE(node, &gateway->udp->flows) {
+		struct udp_flow *flow = WH_LIST_ENTRY(node, struct udp_flow, used);
+		if (flow->rule == rule)
+			flow_free(flow);
+	}
+}
+
+void udp_flows_end(struct wh_gateway *gateway)
+{
+	struct gateway_udp *udp = gateway->udp;
+	if (!udp)
+		return;
+	while (!wh_list_empty(&udp->flows))
+		flow_free(WH_LIST_ENTRY(udp->flows.next, struct udp_flow, used));
+	wh_assert(gateway->udp_flow_count == 0);
+	udp->held = false;
+}
+
+void udp_fini(struct wh_gateway *gateway)
+{
+	struct gateway_udp *udp = gateway->udp;
+	if (!udp)
+		return;
+	udp_flows_end(gateway);
+	pool_fini(&udp->pool, gateway->alloc);
+	gateway->udp = NULL;
+	wh_free(gateway->alloc, udp, sizeof *udp);
+}
