@@ -20,6 +20,8 @@
  */
 #include "gateway_priv.h"
 
+#include <time.h> /* linux/errqueue.h needs struct timespec */
+
 #include <linux/errqueue.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/hash.h>
