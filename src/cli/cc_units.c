@@ -26,7 +26,7 @@ struct member {
 	char *by;     /* file that wanted it, or NULL: named on the command line */
 	char *symbol; /* what it wanted */
 	uint64_t size;
-	bool counted; /* its chain was written */
+	bool written; /* its `via` line is */
 };
 
 struct map {
@@ -174,43 +174,61 @@ static void unit_name(char *to, size_t size, const char *member, size_t length)
 		member += 3;
 		length -= 3;
 	}
-	static const char *const ends[] = { ".o", ".c", ".S" };
+	static const char *const ends[] = { ".o", ".c" };
 	for (size_t i = 0; i < WH_ARRAY_COUNT(ends); i++)
 		if (length > 2 && !strncmp(member + length - 2, ends[i], 2))
 			length -= 2;
 	snprintf(to, size, "%.*s", (int)length, member);
 }
 
-/* The last part of a path; `libc.a(puts.lo)` stays whole. A temporary object's name
- * (ccXXXXXX.o) is different each time: the source's name says more. */
-static const char *short_file(const struct map *m, const char *file)
+/* How a file is called in the list: a unit by its name with @ before it, a member of another
+ * archive `libc.a(puts.lo)`, an object without its folder. A temporary object's name
+ * (ccXXXXXX.o) is different each time: the source's name stands for it. */
+static void list_name(const struct map *m, char *to, size_t size, const char *file)
 {
+	size_t length;
+	const char *member = file ? member_of(file, "libwherry.a", &length) : NULL;
+	if (!file) {
+		snprintf(to, size, "-");
+		return;
+	}
+	if (member) {
+		to[0] = '@';
+		unit_name(to + 1, size - 1, member, length);
+		return;
+	}
 	const char *open = strchr(file, '('), *at = open ? open : file + strlen(file);
 	while (at > file && at[-1] != '/')
 		at--;
-	return strlen(at) == 10 && !strncmp(at, "cc", 2) && !strcmp(at + 8, ".o") ? m->source : at;
+	bool temporary = strlen(at) == 10 && !strncmp(at, "cc", 2) && !strcmp(at + 8, ".o");
+	snprintf(to, size, "%s", temporary ? m->source : at);
+	for (char *c = to; *c; c++)
+		if (*c == ' ' || *c == '\n' || *c == '\t')
+			*c = '_';
 }
 
-/* Outermost first: `main.o:puts > libc.a(puts.lo):fputs > ...`. */
-static void write_chain(struct map *m, FILE *to, struct member *unit)
+/* ` BY SYMBOL`, the end of each line. */
+static void write_reference(struct map *m, FILE *to, const struct member *u)
 {
-	struct member *chain[CHAIN_MAX];
-	size_t n = 0;
-	for (struct member *at = unit; at && n < CHAIN_MAX; at = at->by ? find(m, at->by) : NULL) {
-		chain[n++] = at;
-		if (at->by && at == find(m, at->by)) /* never, but a map is a file */
-			break;
+	char by[256];
+	list_name(m, by, sizeof by, u->by);
+	fprintf(to, " %s %s\n", by, u->symbol ? u->symbol : "-");
+}
+
+/* The members of other archives that lie on the way from a unit to the program, each once. */
+static void write_way(struct map *m, FILE *to, struct member *unit)
+{
+	char name[256];
+	size_t length;
+	for (struct member *at = unit->by ? find(m, unit->by) : NULL; at && !at->written;
+	     at = at->by ? find(m, at->by) : NULL) {
+		at->written = true;
+		if (member_of(at->file, "libwherry.a", &length))
+			continue; /* has a line of its own */
+		list_name(m, name, sizeof name, at->file);
+		fprintf(to, "via %s", name);
+		write_reference(m, to, at);
 	}
-	if (!chain[n - 1]->by)
-		fputs("start", to);
-	for (size_t i = n; i-- > 0;) {
-		if (!chain[i]->by)
-			fprintf(to, ":%s", chain[i]->symbol ? chain[i]->symbol : "-");
-		else
-			fprintf(to, "%s%s:%s", i == n - 1 ? "" : " > ", short_file(m, chain[i]->by),
-				chain[i]->symbol);
-	}
-	fputc('\n', to);
 }
 
 /* Members of an ar archive (ar(5)): headers of 60 bytes, contents padded to even. */
@@ -248,12 +266,13 @@ static void write_units(struct map *m, FILE *to)
 			continue;
 		unit_name(name, sizeof name, member, length);
 		if (missing)
-			fprintf(to, "missing %s ",
+			fprintf(to, "missing %s",
 				u->symbol && !strncmp(u->symbol, "wh_sys_", 7) ? u->symbol + 7
 									       : name);
 		else
-			fprintf(to, "unit %s %llu ", name, (unsigned long long)u->size);
-		write_chain(m, to, u);
+			fprintf(to, "unit %s %llu", name, (unsigned long long)u->size);
+		write_reference(m, to, u);
+		write_way(m, to, u);
 	}
 }
 

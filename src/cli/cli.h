@@ -49,6 +49,7 @@ int cmd_run(int argc, char **argv);
 int cmd_cc(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 extern const struct cli_command cli_command_run;
+extern const struct cli_command cli_command_image;
 
 /* Ids that every table may use. */
 #define CLI_END 0        /* no more arguments */
