@@ -96,7 +96,6 @@ struct wh_vmm_machine {
 	uint32_t slot_count;
 	bool started, ended;
 	enum wh_vmm_sandbox sandbox;
-	uint32_t weaken;   /* enum proc_weaken: tests only */
 	char failure[160]; /* why the engine could not bring the guest to its entry, or "" */
 	uint64_t timeline[16];
 	uint64_t tsc_hz;

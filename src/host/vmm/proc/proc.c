@@ -322,7 +322,7 @@ static int proc_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 	}
 	m->info->doorbell_fd = p->doorbell;
 	m->control->host_sleeping = 1; /* the first kick rings */
-	proc_plan_write(m, p->doorbell, m->weaken);
+	proc_plan_write(m, p->doorbell);
 	put_number(numbers, l->stack_low);
 	put_number(numbers + 16, l->stack_top - l->stack_low);
 	put_number(numbers + 32, l->stack_low - l->ram_base);
