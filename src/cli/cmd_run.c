@@ -26,6 +26,12 @@ static void guest_ended(void *ctx, struct wh_vmm_machine *machine, const struct 
 	wh_loop_stop(r->loop, 0);
 }
 
+/* What a virtual machine's kernel says outside its console. */
+static void serial_text(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size)
+{
+	(void)wh_os_write_all(STDERR_FILENO, text, size); /* nowhere to complain to */
+}
+
 static void grace_over(struct wh_loop_timer *timer)
 {
 	struct run *r = timer->ctx;
@@ -93,6 +99,7 @@ static int make_machine(struct run *r, uint64_t started, uint64_t opened)
 		.envp = o->env,
 		.log = r->log,
 		.exited = guest_ended,
+		.serial = serial_text,
 		.ctx = r,
 	};
 	int status = run_devices_prepare(r, &config);

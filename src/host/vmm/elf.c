@@ -89,6 +89,7 @@ static int read_segments(struct wh_elf *elf, uint64_t offset, uint32_t count, st
 			.flags = wh_load_le32(p + 4),
 			.offset = wh_load_le64(p + 8),
 			.vaddr = wh_load_le64(p + 16),
+			.paddr = wh_load_le64(p + 24),
 			.file_size = wh_load_le64(p + 32),
 			.mem_size = wh_load_le64(p + 40),
 			.align = wh_load_le64(p + 48),

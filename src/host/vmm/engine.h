@@ -49,6 +49,8 @@ struct vmm_engine_ops {
 	void (*kill)(struct wh_vmm_machine *m);
 	/* Ends the guest if it runs, waits for it, gives everything back. No callback. */
 	void (*fini)(struct wh_vmm_machine *m);
+	/* WH_BOOT_TRANSPORT_MMIO: as if the guest had notified the queue. */
+	void (*again)(struct wh_vmm_slot *slot, uint32_t queue);
 };
 
 extern const struct vmm_engine_ops vmm_engine_proc;

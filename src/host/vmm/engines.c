@@ -11,6 +11,3 @@ bool vmm_kvm_is_native(void)
 		access("/sys/module/kvm_amd", F_OK) == 0) &&
 	       access("/dev/kvm", R_OK | W_OK) == 0;
 }
-
-/* Stands in until the engine is built. */
-__attribute__((weak)) const struct vmm_engine_ops vmm_engine_kvm = { .name = "kvm" };

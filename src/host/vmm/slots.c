@@ -16,6 +16,8 @@
 
 #include "engine.h"
 
+#define SHM_STRIDE ((sizeof(struct wh_shm_device) + 63) & ~(size_t)63)
+
 int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *config,
 		    const struct wh_vmm_slot_ops *ops, void *ctx, struct wh_vmm_slot **ret_slot,
 		    struct wh_diag *diag)
@@ -40,7 +42,7 @@ int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *c
 	};
 	memcpy(s->name, config->name ? config->name : "", name_size);
 	if (m->engine->transport == WH_BOOT_TRANSPORT_SHM) {
-		s->regs = m->layout.shm + s->index * VMM_SHM_STRIDE;
+		s->regs = m->layout.shm + s->index * SHM_STRIDE;
 		s->shm = vmm_ram_at(m, s->regs);
 		s->shm->magic = WH_SHM_MAGIC;
 		s->shm->virtio_id = config->virtio_id;
@@ -58,12 +60,7 @@ int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *c
 
 void vmm_slots_publish(struct wh_vmm_machine *m)
 {
-	struct wh_boot_device *table;
-	m->info->devices = m->layout.shm;
-	if (m->engine->transport == WH_BOOT_TRANSPORT_SHM)
-		m->info->devices += m->slot_count * VMM_SHM_STRIDE;
-	m->info->device_count = m->slot_count;
-	table = vmm_ram_at(m, m->info->devices);
+	struct wh_boot_device *table = vmm_ram_at(m, m->layout.devices);
 	for (uint32_t i = 0; i < m->slot_count; i++) {
 		const struct wh_vmm_slot *s = &m->slot[i];
 		table[i] = (struct wh_boot_device){ .virtio_id = s->virtio_id,
@@ -94,6 +91,14 @@ void wh_vmm_slot_interrupt(struct wh_vmm_slot *slot, uint32_t bits)
 	__atomic_fetch_or(&slot->shm->interrupt, bits, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&m->control->host_events, 1, __ATOMIC_SEQ_CST);
 	m->engine->wake(m);
+}
+
+void wh_vmm_slot_again(struct wh_vmm_slot *slot, uint32_t queue)
+{
+	const struct vmm_engine_ops *engine = slot->machine->engine;
+	wh_assert(queue < slot->queue_count && engine->again);
+	if (slot->machine->started && !slot->machine->ended)
+		engine->again(slot, queue);
 }
 
 bool vmm_slots_kicked(struct wh_vmm_machine *m)

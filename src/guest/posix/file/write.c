@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include "user.h"
 #include <fs/file.h>
-#include <kern/signal.h>
 #include <posix/file.h>
 
 static long write_at(int fd, const void *buffer, size_t size, const uint64_t *offset)
@@ -19,11 +18,7 @@ static long write_at(int fd, const void *buffer, size_t size, const uint64_t *of
 
 long wh_sys_write(int fd, const void *buffer, size_t size)
 {
-	long r;
-	do
-		r = write_at(fd, buffer, size, NULL);
-	while (kern_signal_again(r));
-	return r;
+	return write_at(fd, buffer, size, NULL);
 }
 
 long wh_sys_pwrite64(int fd, const void *buffer, size_t size, int64_t offset)

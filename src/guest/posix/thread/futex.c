@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <kern/futex.h>
 #include <kern/mem.h>
-#include <kern/signal.h>
 #include <kern/thread.h>
 #include <posix/thread.h>
 #include <posix/time.h>
@@ -170,11 +169,7 @@ long wh_sys_futex(uint32_t *word, int operation, uint32_t value, const struct lx
 		int r = deadline_of(timeout, operation, &deadline);
 		if (r < 0)
 			return r;
-		do
-			r = (int)wait(word, value, deadline,
-				      command == FUTEX_WAIT ? ANY_BIT : value3);
-		while (kern_signal_again(r));
-		return r;
+		return wait(word, value, deadline, command == FUTEX_WAIT ? ANY_BIT : value3);
 	}
 	case FUTEX_WAKE:
 		return wake(word, value, ANY_BIT);

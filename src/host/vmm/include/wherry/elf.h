@@ -35,7 +35,7 @@ struct wh_elf_input {
 
 struct wh_elf_segment {
 	uint32_t type, flags; /* PT_*, PF_* */
-	uint64_t offset, vaddr, file_size, mem_size, align;
+	uint64_t offset, vaddr, file_size, mem_size, align, paddr;
 };
 
 struct wh_elf_section {

@@ -103,6 +103,9 @@ struct wh_vmm_config {
 	void (*exited)(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm_exit *how);
 	void *ctx;
 	enum wh_vmm_sandbox sandbox;
+	/* kvm: bytes from the guest's serial port, where the kernel writes before (and besides) the
+	 * console. Optional. */
+	void (*serial)(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size);
 };
 
 int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *image,
@@ -155,6 +158,8 @@ struct wh_shm_device *wh_vmm_slot_shm(struct wh_vmm_slot *slot);
  * shm->interrupt, counts control.host_events and wakes the guest if it sleeps; for mmio it
  * drives the line (the transport keeps InterruptStatus). */
 void wh_vmm_slot_interrupt(struct wh_vmm_slot *slot, uint32_t bits);
+/* mmio: calls ops.notified(queue) once more in the loop's next round. Not for shm. */
+void wh_vmm_slot_again(struct wh_vmm_slot *slot, uint32_t queue);
 
 #ifdef __cplusplus
 }
