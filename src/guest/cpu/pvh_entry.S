@@ -184,8 +184,10 @@ trap_common:
 	and $-16, %rsp
 	fxsave64 (%rsp)
 	cld
+	movq $0, 464(%rsp) /* no extended state behind it */
 	mov %rbx, %rdi
 	mov %cr2, %rsi
+	mov %rsp, %rdx
 	call cpu_trap
 	fxrstor64 (%rsp)
 	mov %rbx, %rsp

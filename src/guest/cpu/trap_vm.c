@@ -87,10 +87,27 @@ enum {
 };
 #define VECTOR_PAGE_FAULT 14u
 
-void cpu_trap(struct trap_frame *frame, uint64_t cr2);
-
-__attribute__((no_stack_protector)) void cpu_trap(struct trap_frame *frame, uint64_t cr2)
+/* The frame's registers in Linux's order, and back: a program's handler may change them. */
+__attribute__((no_stack_protector)) static void exchange(struct trap_frame *f, uint64_t *greg,
+							 bool to_frame)
 {
+	uint64_t *const member[] = { &f->r8,  &f->r9,  &f->r10, &f->r11, &f->r12, &f->r13,
+				     &f->r14, &f->r15, &f->rdi, &f->rsi, &f->rbp, &f->rbx,
+				     &f->rdx, &f->rax, &f->rcx, &f->rsp, &f->rip };
+	for (unsigned i = 0; i < sizeof member / sizeof *member; i++)
+		if (to_frame)
+			*member[i] = greg[i];
+		else
+			greg[i] = *member[i];
+}
+
+void cpu_trap(struct trap_frame *frame, uint64_t cr2, uint8_t *fp);
+
+__attribute__((no_stack_protector)) void cpu_trap(struct trap_frame *frame, uint64_t cr2,
+						  uint8_t *fp)
+{
+	struct kern_context context;
+
 	/* Signals as Linux gives them (arch/x86/kernel/traps.c there). */
 	static const uint8_t signals[EXCEPTIONS] = {
 		[0] = LINUX_SIGFPE,  [1] = LINUX_SIGTRAP, [3] = LINUX_SIGTRAP, [6] = LINUX_SIGILL,
@@ -109,6 +126,15 @@ __attribute__((no_stack_protector)) void cpu_trap(struct trap_frame *frame, uint
 		.rip = frame->rip,
 		.rsp = frame->rsp,
 		.rbp = frame->rbp,
+		.context = &context,
 	};
+	memset(&context, 0, sizeof context);
+	exchange(frame, context.greg, false);
+	context.greg[KERN_GREG_FLAGS] = frame->rflags;
+	context.greg[KERN_GREG_ERROR] = frame->error;
+	context.greg[KERN_GREG_TRAP] = vector;
+	context.greg[KERN_GREG_CR2] = fault.address;
+	context.fp = fp;
 	kern_fault(&fault);
+	exchange(frame, context.greg, true);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A processor fault for which the program has a handler (proc engine).
+ * A processor fault for which the program has a handler.
  *
- * The handler must not run inside the host's signal frame: it may longjmp, and
- * then the host would keep the signal blocked. So the frame is rewritten: returning
+ * The handler must not run inside the trap (proc: the host's signal frame): it may longjmp,
+ * and then the host would keep the signal blocked. So the trap's frame is rewritten: returning
  * from it enters fault_call on the thread's own (or alternate) stack with a copy
  * of the interrupted context. When the handler returns, fault_call executes
  * an undefined instruction at fault_return; that fault's frame gets the saved
@@ -16,25 +16,15 @@
 #include <posix/signal.h>
 
 #define UNPROTECTED __attribute__((no_stack_protector))
-enum { GREG_RDI = 8, GREG_RSP = 15, GREG_RIP = 16, GREG_COUNT = 23 };
 #define RED_ZONE 128u
 #define FP_LEGACY_SIZE 512u
 #define FP_MAGIC_OFFSET 464u /* fx_sw_reserved: magic, then size with extensions */
 #define FP_MAGIC 0x46505853u
 #define FP_SIZE_MAX 4096u
 
-struct context {
-	uint64_t flags, link;
-	struct lx_stack stack;
-	uint64_t greg[GREG_COUNT];
-	uint8_t *fp;
-	uint64_t reserved[8];
-	uint64_t mask;
-};
-
 struct frame {
 	struct lx_siginfo info;
-	struct context context;
+	struct kern_context context;
 	uint64_t pad[128]; /* the rest of the C library's ucontext_t */
 	uint64_t mask_before;
 	uint32_t fp_size;
@@ -80,7 +70,7 @@ UNPROTECTED static uint32_t fp_size(const uint8_t *fp)
 	return size < FP_SIZE_MAX ? size : FP_SIZE_MAX;
 }
 
-UNPROTECTED static int resume(struct context *host, const struct frame *f)
+UNPROTECTED static int resume(struct kern_context *host, const struct frame *f)
 {
 	memcpy(host->greg, f->context.greg, sizeof host->greg);
 	memcpy(host->fp, f->fp, f->fp_size);
@@ -89,13 +79,13 @@ UNPROTECTED static int resume(struct context *host, const struct frame *f)
 
 UNPROTECTED int posix_fault_deliver(const struct kern_fault *fault)
 {
-	struct context *host = fault->context;
+	struct kern_context *host = fault->context;
 	const struct lx_sigaction *action = &posix_sigaction[fault->signo];
 	struct kern_thread *t = kern_self();
 	if (!host)
 		return 0;
 	if (fault->rip == (uint64_t)(uintptr_t)posix_fault_return)
-		return resume(host, (const struct frame *)(uintptr_t)host->greg[GREG_RDI]);
+		return resume(host, (const struct frame *)(uintptr_t)host->greg[KERN_GREG_RDI]);
 	if (action->handler == LX_SIG_DFL || action->handler == LX_SIG_IGN ||
 	    t->signal_mask & LX_SIG_BIT(fault->signo))
 		return 0;
@@ -115,8 +105,8 @@ UNPROTECTED int posix_fault_deliver(const struct kern_fault *fault)
 	f->fp_size = fp_size(host->fp);
 	memcpy(f->fp, host->fp, f->fp_size);
 	memcpy(f->context.greg, host->greg, sizeof host->greg);
-	host->greg[GREG_RDI] = (uint64_t)(uintptr_t)f;
-	host->greg[GREG_RSP] = (uint64_t)(uintptr_t)f - 8; /* as after a call */
-	host->greg[GREG_RIP] = (uint64_t)(uintptr_t)fault_call;
+	host->greg[KERN_GREG_RDI] = (uint64_t)(uintptr_t)f;
+	host->greg[KERN_GREG_RSP] = (uint64_t)(uintptr_t)f - 8; /* as after a call */
+	host->greg[KERN_GREG_RIP] = (uint64_t)(uintptr_t)fault_call;
 	return 1;
 }

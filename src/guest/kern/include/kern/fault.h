@@ -6,13 +6,44 @@
 
 #include <stdint.h>
 
+/* Start of Linux's ucontext_t on x86_64: what a handler's third argument points to. */
+enum kern_greg {
+	KERN_GREG_R8,
+	KERN_GREG_RDI = 8,
+	KERN_GREG_RSI,
+	KERN_GREG_RBP,
+	KERN_GREG_RBX,
+	KERN_GREG_RDX,
+	KERN_GREG_RAX,
+	KERN_GREG_RCX,
+	KERN_GREG_RSP,
+	KERN_GREG_RIP,
+	KERN_GREG_FLAGS,
+	KERN_GREG_SEGMENTS,
+	KERN_GREG_ERROR,
+	KERN_GREG_TRAP,
+	KERN_GREG_MASK,
+	KERN_GREG_CR2,
+	KERN_GREG_COUNT
+};
+
+struct kern_context {
+	uint64_t flags, link;
+	uint64_t stack_base, stack_flags, stack_size;
+	uint64_t greg[KERN_GREG_COUNT]; /* r8 to r15 first */
+	uint8_t *fp;                    /* FXSAVE image, longer when bytes 464..471 say so */
+	uint64_t reserved[8];
+	uint64_t mask;
+};
+
 struct kern_fault {
 	int32_t signo, code; /* Linux signal and si_code that correspond */
 	uint32_t vector;     /* x86 exception number */
 	uint64_t address;    /* CR2 where it applies */
 	uint64_t error;      /* x86 error code */
 	uint64_t rip, rsp, rbp;
-	void *context; /* the handler's third argument: Linux ucontext_t (proc), NULL (kvm) */
+	/* greg and fp are what returning from the trap restores; a handler may change them. */
+	struct kern_context *context;
 };
 
 /* Hands the fault to the program's handler and returns when that does; without one,
