@@ -50,6 +50,9 @@ static bool append(int fd, Elf64_Ehdr *eh, Elf64_Shdr *sections, char *names, ui
 	strings->sh_size = name_at + strlen(name) + 1;
 	eh->e_shoff = wh_align_up(strings->sh_offset + strings->sh_size, 8);
 	eh->e_shnum++;
+	/* GNU ld says ET_EXEC when a position-independent program is linked at an
+	 * address of its own, which PVH loaders need (sysroot/lib/image.ld). */
+	eh->e_type = ET_DYN;
 	return write_at(fd, data, size, added->sh_offset) &&
 	       write_at(fd, names, strings->sh_size, strings->sh_offset) &&
 	       write_at(fd, sections, eh->e_shnum * sizeof *sections, eh->e_shoff) &&
