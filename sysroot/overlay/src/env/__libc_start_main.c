@@ -49,12 +49,13 @@ static void run_constructors(void)
 }
 weak_alias(run_constructors, __libc_start_init);
 
-void kern_timeline_mark(enum wh_boot_stage stage);
+/* The kernel's kern_timeline_mark; archive members carry the prefix (sysroot/pack). */
+void wh_kern_timeline_mark(enum wh_boot_stage stage);
 
 __attribute__((__noinline__)) static int run(int (*main)(int, char **, char **), int argc, char **argv)
 {
 	__libc_start_init();
-	kern_timeline_mark(WH_BOOT_STAGE_MAIN);
+	wh_kern_timeline_mark(WH_BOOT_STAGE_MAIN);
 	exit(main(argc, argv, argv + argc + 1));
 }
 
