@@ -39,7 +39,7 @@ static int open_node(struct fs_node *n, uint32_t flags, struct fs_file **ret_fil
 		r = n->ops->open(n, flags, &f);
 	if (r < 0)
 		return r;
-	if ((flags & LX_O_TRUNC) && fs_node_is(n, LX_S_IFREG))
+	if ((flags & LX_O_TRUNC) && fs_node_is(n, LX_S_IFREG) && !n->super->open_truncates)
 		r = fs_node_setattr(n, &empty);
 	if (r < 0)
 		fs_file_unref(f);

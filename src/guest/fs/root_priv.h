@@ -14,6 +14,8 @@ void fs_etc_fill(struct fs_node *dir, uint64_t data);
 
 int fs_block_open(struct fs_node *n, uint64_t data, uint32_t flags, struct fs_file **ret_file);
 
+extern int (*const fs_root_units[])(void);
+
 /* Links to open files: /proc/self/fd. */
 extern const struct fs_tmpfs_special fs_fdlink_dir;
 

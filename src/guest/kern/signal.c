@@ -5,6 +5,7 @@
 
 /* CHLD, CONT, the four that stop (nobody could continue us), URG; WINCH */
 enum { SIG_CHLD = 17, SIG_URG = 23, SIG_WINCH = 28 };
+enum { SIG_CANCEL = 33 }; /* the C library's own */
 
 uint32_t wh_signal_work;
 const struct kern_signal_ops *kern_signal_ops;
@@ -12,6 +13,18 @@ const struct kern_signal_ops *kern_signal_ops;
 int wh_signal_return(long result)
 {
 	return kern_signal_ops ? kern_signal_ops->deliver(result) : 0;
+}
+
+bool kern_signal_again_slow(long result)
+{
+	struct kern_thread *t = kern_self();
+	bool cancelled = t->signal_pending & 1ull << (SIG_CANCEL - 1);
+	bool again = wh_signal_return(result);
+	if (again && !cancelled)
+		return true;
+	t->restartable = again;
+	wh_signal_work = 1; /* a cancellation point takes a second look */
+	return false;
 }
 
 void kern_signal_default(int signo)

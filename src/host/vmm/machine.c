@@ -5,7 +5,7 @@
  * RAM is one memfd whose size is sealed, so that neither side can make the other fault by
  * shrinking it. From low to high (wherry/abi/boot.h):
  *
- *	[relro][data, .bss][heap ...][info control devices mounts shm strings][trap stack][guard][stack]
+ *	[relro][data, .bss][heap ...][info control strings mounts shm devices][trap stack][guard][stack]
  *
  * The small structures share as few pages as they can, because each page touched costs
  * a fault on either side. All of RAM but the sealed pages and the guard is
@@ -60,17 +60,15 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 	const struct wh_vmm_image *image = m->image;
 	struct vmm_layout *l = &m->layout;
 	uint64_t stack = wh_align_up(image->manifest.stack_size, VMM_PAGE);
-	uint64_t small = WH_BOOT_STRINGS_SIZE_MAX; /* upper bound for the check below */
+	uint64_t small;
 	uint64_t data = wh_align_up(image->end, VMM_PAGE) - image->ram_start;
 
 	l->ram_size = wh_align_down(memory_size, VMM_PAGE);
 	l->ram_base = l->image_base + image->ram_start;
 	small = wh_align_up(sizeof(struct wh_boot_info), 64) +
-		wh_align_up(sizeof(struct wh_boot_control), 64) +
-		wh_align_up(WH_BOOT_DEVICES_MAX * sizeof(struct wh_boot_device), 64) +
+		wh_align_up(sizeof(struct wh_boot_control), 64) + wh_align_up(strings, 64) +
 		wh_align_up(mounts * sizeof(struct wh_boot_mount), 64) +
-		WH_BOOT_DEVICES_MAX * wh_align_up(sizeof(struct wh_shm_device), 64) +
-		wh_align_up(strings, 64);
+		WH_BOOT_DEVICES_MAX * (VMM_SHM_STRIDE + sizeof(struct wh_boot_device));
 	uint64_t fixed = data + wh_align_up(small, VMM_PAGE) + TRAP_STACK_SIZE + VMM_PAGE + stack;
 	if (l->ram_size < fixed + HEAP_SIZE_MIN || l->ram_size < image->manifest.memory_min) {
 		uint64_t need = fixed + HEAP_SIZE_MIN;
@@ -88,10 +86,9 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 	l->info = l->trap_stack_low - wh_align_up(small, VMM_PAGE);
 	l->control = l->info + wh_align_up(sizeof(struct wh_boot_info), 64);
 	l->strings = l->control + wh_align_up(sizeof(struct wh_boot_control), 64);
-	l->devices = l->strings + wh_align_up(strings, 64);
-	l->mounts =
-		l->devices + wh_align_up(WH_BOOT_DEVICES_MAX * sizeof(struct wh_boot_device), 64);
+	l->mounts = l->strings + wh_align_up(strings, 64);
 	l->shm = l->mounts + wh_align_up(mounts * sizeof(struct wh_boot_mount), 64);
+	/* The device table follows the registers of the last device: vmm_slots_publish. */
 	l->heap_start = l->ram_base + data;
 	l->heap_end = l->info;
 	return 0;
@@ -188,7 +185,6 @@ static void fill_info(struct wh_vmm_machine *m, const struct wh_vmm_config *conf
 		.stack_top = l->stack_top,
 		.trap_stack_top = l->trap_stack_top,
 		.control = l->control,
-		.devices = l->devices,
 		.mounts = l->mounts,
 		.strings = l->strings,
 		.mount_count = config->mount_count,
@@ -314,7 +310,6 @@ int wh_vmm_machine_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	wh_assert(!m->started);
 	struct wh_boot_info *b = m->info;
-	b->device_count = m->slot_count;
 	vmm_slots_publish(m);
 	wh_os_random(b->entropy, sizeof b->entropy);
 	b->tsc_at_realtime = __builtin_ia32_rdtsc();

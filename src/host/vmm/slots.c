@@ -16,8 +16,6 @@
 
 #include "engine.h"
 
-#define SHM_STRIDE ((sizeof(struct wh_shm_device) + 63) & ~(size_t)63)
-
 int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *config,
 		    const struct wh_vmm_slot_ops *ops, void *ctx, struct wh_vmm_slot **ret_slot,
 		    struct wh_diag *diag)
@@ -42,7 +40,7 @@ int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *c
 	};
 	memcpy(s->name, config->name ? config->name : "", name_size);
 	if (m->engine->transport == WH_BOOT_TRANSPORT_SHM) {
-		s->regs = m->layout.shm + s->index * SHM_STRIDE;
+		s->regs = m->layout.shm + s->index * VMM_SHM_STRIDE;
 		s->shm = vmm_ram_at(m, s->regs);
 		s->shm->magic = WH_SHM_MAGIC;
 		s->shm->virtio_id = config->virtio_id;
@@ -60,7 +58,12 @@ int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *c
 
 void vmm_slots_publish(struct wh_vmm_machine *m)
 {
-	struct wh_boot_device *table = vmm_ram_at(m, m->layout.devices);
+	struct wh_boot_device *table;
+	m->info->devices = m->layout.shm;
+	if (m->engine->transport == WH_BOOT_TRANSPORT_SHM)
+		m->info->devices += m->slot_count * VMM_SHM_STRIDE;
+	m->info->device_count = m->slot_count;
+	table = vmm_ram_at(m, m->info->devices);
 	for (uint32_t i = 0; i < m->slot_count; i++) {
 		const struct wh_vmm_slot *s = &m->slot[i];
 		table[i] = (struct wh_boot_device){ .virtio_id = s->virtio_id,

@@ -55,7 +55,7 @@ struct vmm_layout {
 	wh_gaddr ram_base;
 	uint64_t ram_size;
 	wh_gaddr heap_start, heap_end;
-	wh_gaddr info, control, devices, mounts, strings, shm; /* above heap_end */
+	wh_gaddr info, control, strings, mounts, shm; /* above heap_end */
 	wh_gaddr trap_stack_low, trap_stack_top;
 	wh_gaddr stack_low, stack_top; /* stack_low - VMM_PAGE is the guard page */
 };
@@ -97,7 +97,6 @@ struct wh_vmm_machine {
 	uint32_t slot_count;
 	bool started, ended;
 	enum wh_vmm_sandbox sandbox;
-	uint32_t weaken;   /* enum proc_weaken: tests only */
 	char failure[160]; /* why the engine could not bring the guest to its entry, or "" */
 	uint64_t timeline[16];
 	uint64_t tsc_hz;
@@ -113,7 +112,10 @@ static inline void *vmm_ram_at(const struct wh_vmm_machine *m, wh_gaddr address)
 /* See engine.h. host_signal: signal that ended the process of the guest, or 0. */
 void vmm_machine_ended(struct wh_vmm_machine *m, int host_signal);
 
-/* Writes the device table into RAM. */
+/* Bytes between the registers of two slots. */
+#define VMM_SHM_STRIDE ((sizeof(struct wh_shm_device) + 63) & ~(size_t)63)
+
+/* Writes the device table into RAM, behind the registers, and its place into boot info. */
 void vmm_slots_publish(struct wh_vmm_machine *m);
 
 /* Is there a kvm that runs guest code on the processor (vmx or svm)? */

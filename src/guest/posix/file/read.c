@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "user.h"
 #include <fs/file.h>
+#include <kern/signal.h>
 #include <posix/file.h>
 
 static long read_at(int fd, void *buffer, size_t size, const uint64_t *offset)
@@ -18,7 +19,11 @@ static long read_at(int fd, void *buffer, size_t size, const uint64_t *offset)
 
 long wh_sys_read(int fd, void *buffer, size_t size)
 {
-	return read_at(fd, buffer, size, NULL);
+	long r;
+	do
+		r = read_at(fd, buffer, size, NULL);
+	while (kern_signal_again(r));
+	return r;
 }
 
 long wh_sys_pread64(int fd, void *buffer, size_t size, int64_t offset)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "user.h"
 #include <fs/file.h>
+#include <kern/signal.h>
 #include <posix/file.h>
 
 static long readv_at(int fd, const struct wh_iov *iov, int count, const uint64_t *offset)
@@ -14,7 +15,11 @@ static long readv_at(int fd, const struct wh_iov *iov, int count, const uint64_t
 
 long wh_sys_readv(int fd, const struct wh_iov *iov, int count)
 {
-	return readv_at(fd, iov, count, NULL);
+	long r;
+	do
+		r = readv_at(fd, iov, count, NULL);
+	while (kern_signal_again(r));
+	return r;
 }
 
 long wh_sys_preadv(int fd, const struct wh_iov *iov, int count, int64_t offset)

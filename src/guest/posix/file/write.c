@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "user.h"
 #include <fs/file.h>
+#include <kern/signal.h>
 #include <posix/file.h>
 
 static long write_at(int fd, const void *buffer, size_t size, const uint64_t *offset)
@@ -18,7 +19,11 @@ static long write_at(int fd, const void *buffer, size_t size, const uint64_t *of
 
 long wh_sys_write(int fd, const void *buffer, size_t size)
 {
-	return write_at(fd, buffer, size, NULL);
+	long r;
+	do
+		r = write_at(fd, buffer, size, NULL);
+	while (kern_signal_again(r));
+	return r;
 }
 
 long wh_sys_pwrite64(int fd, const void *buffer, size_t size, int64_t offset)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "user.h"
 #include <fs/file.h>
+#include <kern/signal.h>
 #include <posix/file.h>
 
 static long writev_at(int fd, const struct wh_iov *iov, int count, const uint64_t *offset)
@@ -14,7 +15,11 @@ static long writev_at(int fd, const struct wh_iov *iov, int count, const uint64_
 
 long wh_sys_writev(int fd, const struct wh_iov *iov, int count)
 {
-	return writev_at(fd, iov, count, NULL);
+	long r;
+	do
+		r = writev_at(fd, iov, count, NULL);
+	while (kern_signal_again(r));
+	return r;
 }
 
 long wh_sys_pwritev(int fd, const struct wh_iov *iov, int count, int64_t offset)

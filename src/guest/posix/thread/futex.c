@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <kern/futex.h>
 #include <kern/mem.h>
+#include <kern/signal.h>
 #include <kern/thread.h>
 #include <posix/thread.h>
 #include <posix/time.h>
@@ -169,7 +170,11 @@ long wh_sys_futex(uint32_t *word, int operation, uint32_t value, const struct lx
 		int r = deadline_of(timeout, operation, &deadline);
 		if (r < 0)
 			return r;
-		return wait(word, value, deadline, command == FUTEX_WAIT ? ANY_BIT : value3);
+		do
+			r = (int)wait(word, value, deadline,
+				      command == FUTEX_WAIT ? ANY_BIT : value3);
+		while (kern_signal_again(r));
+		return r;
 	}
 	case FUTEX_WAKE:
 		return wake(word, value, ANY_BIT);

@@ -296,7 +296,7 @@ static int map_memory(struct kvm *k, struct wh_diag *diag)
 {
 	struct wh_vmm_machine *m = k->machine;
 	const struct vmm_layout *l = &m->layout;
-	uint64_t relro = m->weaken ? 0 : m->image->relro_end - m->image->ram_start;
+	uint64_t relro = m->image->relro_end - m->image->ram_start;
 	if (l->ram_base + l->ram_size > KVM_RAM_END)
 		return wh_diag_set(diag, -WH_ENOMEM, "kvm gives at most %llu MiB of memory",
 				   (unsigned long long)vmm_engine_kvm.memory_max >> 20);

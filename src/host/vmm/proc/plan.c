@@ -42,33 +42,22 @@ struct proc_plan *proc_plan_of(struct wh_vmm_machine *m)
 	return vmm_ram_at(m, m->layout.stack_top - PROC_PLAN_SIZE);
 }
 
-static void map_guest(struct writer *w, const struct wh_vmm_machine *m, uint32_t weaken)
+static void map_guest(struct writer *w, const struct wh_vmm_machine *m)
 {
 	const struct wh_vmm_image *image = m->image;
 	const struct vmm_layout *l = &m->layout;
 	const uint64_t shared = MAP_SHARED | MAP_FIXED_NOREPLACE;
 	uint64_t relro = image->relro_end - image->ram_start;
-	uint64_t data = PROT_READ | PROT_WRITE;
-	uint64_t gap = weaken & PROC_WEAK_NO_GUARD ? 0 : VMM_PAGE;
-	if (weaken & PROC_WEAK_DATA_EXECUTABLE)
-		data |= PROT_EXEC;
 	for (uint32_t i = 0; i < image->piece_count; i++) {
 		const struct vmm_piece *p = &image->piece[i];
 		uint64_t access = p->executable ? PROT_READ | PROT_EXEC : PROT_READ;
-		if (weaken & PROC_WEAK_TEXT_WRITABLE)
-			access |= PROT_WRITE;
 		put(w, SYS_mmap, l->image_base + p->start, p->size, access,
 		    MAP_PRIVATE | MAP_FIXED_NOREPLACE, (uint64_t)image->fd, p->offset);
 	}
 	if (relro)
 		put(w, SYS_mmap, l->ram_base, relro, PROT_READ, shared, (uint64_t)m->ram_fd, 0);
-	put(w, SYS_mmap, l->ram_base + relro, l->stack_low - gap - l->ram_base - relro, data,
-	    shared, (uint64_t)m->ram_fd, relro);
-	if (weaken & PROC_WEAK_DATA_EXECUTABLE)
-		put(w, SYS_mprotect, l->stack_low, l->stack_top - l->stack_low, data, 0, 0, 0);
-	if (weaken & PROC_WEAK_NULL_MAPPED)
-		put(w, SYS_mmap, 0, VMM_PAGE, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, (uint64_t)-1, 0);
+	put(w, SYS_mmap, l->ram_base + relro, l->stack_low - VMM_PAGE - l->ram_base - relro,
+	    PROT_READ | PROT_WRITE, shared, (uint64_t)m->ram_fd, relro);
 }
 
 /* Everything that is neither the guest nor the stub's page: first stack, vdso, vvar. */
@@ -115,28 +104,24 @@ static void settle_process(struct writer *w, const struct wh_vmm_machine *m)
 	put(w, SYS_prctl, PR_SET_NAME, at(w, p->name), 0, 0, 0, 0);
 }
 
-void proc_plan_write(struct wh_vmm_machine *m, int doorbell_fd, uint32_t weaken)
+void proc_plan_write(struct wh_vmm_machine *m, int doorbell_fd)
 {
 	struct writer w = { .plan = proc_plan_of(m),
 			    .plan_address = m->layout.stack_top - PROC_PLAN_SIZE };
 	struct proc_plan *p = w.plan;
-	map_guest(&w, m, weaken);
-	if (!(weaken & PROC_WEAK_KEEP_HOST_PAGES))
-		unmap_rest(&w, m);
+	map_guest(&w, m);
+	unmap_rest(&w, m);
 	catch_faults(&w, m);
 	settle_process(&w, m);
-	if (!(weaken & PROC_WEAK_KEEP_DESCRIPTORS)) {
-		if (doorbell_fd > 0)
-			put(&w, SYS_close_range, 0, (uint64_t)doorbell_fd - 1, 0, 0, 0, 0);
-		put(&w, SYS_close_range, (uint64_t)doorbell_fd + 1, ~0u, 0, 0, 0, 0);
-	}
+	if (doorbell_fd > 0)
+		put(&w, SYS_close_range, 0, (uint64_t)doorbell_fd - 1, 0, 0, 0, 0);
+	put(&w, SYS_close_range, (uint64_t)doorbell_fd + 1, ~0u, 0, 0, 0, 0);
 	put(&w, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
 	p->program.count = proc_filter_write(
 		p->filter, m->layout.control + offsetof(struct wh_boot_control, host_events),
 		doorbell_fd, !(m->info->flags & WH_BOOT_FSGSBASE));
 	p->program.filter = at(&w, p->filter);
-	if (!(weaken & PROC_WEAK_NO_FILTER))
-		put(&w, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at(&w, &p->program), 0, 0, 0);
+	put(&w, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at(&w, &p->program), 0, 0, 0);
 	p->entry = m->layout.image_base + m->image->manifest.boot_entry;
 	put(&w, PROC_STEP_ENTER, m->layout.info, at(&w, &p->entry), 0, 0, 0, 0);
 }

@@ -51,20 +51,8 @@ struct proc_plan {
 _Static_assert(sizeof(struct proc_step) == PROC_STEP_SIZE, "stub.S relies on it");
 _Static_assert(sizeof(struct proc_plan) == PROC_PLAN_SIZE, "the plan fills its page");
 
-/* Protections that a test may take away one by one, to see its attack succeed; see
- * test_weaken.c. 0 in every program but a test. */
-enum proc_weaken {
-	PROC_WEAK_TEXT_WRITABLE = 1,
-	PROC_WEAK_DATA_EXECUTABLE = 2,
-	PROC_WEAK_NULL_MAPPED = 4,
-	PROC_WEAK_NO_FILTER = 8,
-	PROC_WEAK_NO_GUARD = 16,
-	PROC_WEAK_KEEP_HOST_PAGES = 32,
-	PROC_WEAK_KEEP_DESCRIPTORS = 64,
-};
-
-/* Writes the plan into m's RAM. ram_fd, image_fd and doorbell_fd are the stub's numbers. */
-void proc_plan_write(struct wh_vmm_machine *m, int doorbell_fd, uint32_t weaken);
+/* Writes the plan into m's RAM. */
+void proc_plan_write(struct wh_vmm_machine *m, int doorbell_fd);
 struct proc_plan *proc_plan_of(struct wh_vmm_machine *m);
 /* Name of the call that failed and its errno, or NULL. Only while the stub ran. */
 const char *proc_plan_failure(const struct proc_plan *plan, int *ret_errno);

@@ -91,6 +91,7 @@ struct fs_super {
 	uint32_t dev;       /* st_dev */
 	uint32_t mounts_on; /* how many are mounted on nodes of this one */
 	bool read_only;
+	bool open_truncates;                  /* open() itself does O_TRUNC */
 	void (*sync)(struct fs_super *super); /* NULL: nothing to write back */
 };
 

@@ -28,6 +28,16 @@ extern uint32_t wh_signal_work;
  * returned `result` is to be made again (-EINTR and SA_RESTART). */
 int wh_signal_return(long result);
 
+/* For handlers that the C library also calls outside cancellation points (standard I/O,
+ * its own locks): `do r = ...; while (kern_signal_again(r));` as their last step.
+ * Runs handlers, true = make the call again. A cancellation is left to the
+ * cancellation point around the call, if there is one. */
+bool kern_signal_again_slow(long result);
+static inline bool kern_signal_again(long result)
+{
+	return __builtin_expect(wh_signal_work != 0, 0) && kern_signal_again_slow(result);
+}
+
 /* Raises `signo` for the calling thread (SIGPIPE): pending if it has a
  * handler, nothing if ignored, else the end of the guest. */
 void kern_signal_raise(int signo);

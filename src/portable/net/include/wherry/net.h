@@ -72,7 +72,7 @@ struct wh_net_tcp_cc;
 /* ---- Limits (defaults for 0 in the config; reasons beside them) ----------------- */
 
 #define WH_NET_ADDRESSES_MAX 12u /* own addresses: gateway, DNS, host, in both versions, spare */
-#define WH_NET_NEIGHBOURS_MAX 64u
+#define WH_NET_NEIGHBOURS_MAX 32u
 #define WH_NET_TCP_SOCKETS_MAX 65536u  /* connections of any state but TIME-WAIT */
 #define WH_NET_TCP_TIME_WAIT_MAX 1024u /* oldest goes first; 80 bytes each, when needed */
 #define WH_NET_TCP_HALF_OPEN_MAX 1024u /* not yet established, whole instance */
@@ -124,7 +124,7 @@ static inline bool wh_net_ip_equal(const struct wh_net_ip *a, const struct wh_ne
 /* :: or ::ffff:0.0.0.0 */
 static inline bool wh_net_ip_is_any(const struct wh_net_ip *ip)
 {
-	static const uint8_t zero[4];
+	static const uint8_t zero[4] = { 0 };
 	uint8_t high = 0;
 	for (int i = 0; i < 10; i++)
 		high |= ip->bytes[i];
@@ -207,12 +207,15 @@ void wh_net_detach(struct wh_net *net);
 /* One frame in. Same as port->receive. Always takes the frame. */
 void wh_net_input(struct wh_net *net, const struct wh_net_frame *frame);
 
+/* Sets the clock before a burst of frames after a sleep (round-trip times need
+ * it); wh_net_run does it too. */
+void wh_net_time(struct wh_net *net, uint64_t now);
+
 #define WH_NET_NEVER UINT64_MAX
 /* See "The cycle". Returns the next deadline or WH_NET_NEVER. */
 uint64_t wh_net_run(struct wh_net *net, uint64_t now);
 /* true when wh_net_run has something to do before the deadline that it returned last. */
 bool wh_net_pending(const struct wh_net *net);
-
 /* Own addresses and routes. Prefix 32/128 = not on a shared link. */
 int wh_net_address_add(struct wh_net *net, const struct wh_net_ip *ip,
 		       uint8_t prefix); /* -WH_ENOSPC, -WH_EEXIST */

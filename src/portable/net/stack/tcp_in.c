@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: ISC */
+/* A segment arrives: RFC 9293 3.10.7 in its order, with RFC 5961 and RFC 7323. */
+#include "tcp_priv.h"
+
+/* RFC 5961, 7: so many a second for the instance, or they would be a side channel. */
+void tcp_challenge(struct wh_net_tcp *s)
+{
+	struct tcp_state *state = tcp_state(s->net);
+	if (s->net->now - state->challenge_at > NET_S) {
+		state->challenge_at = s->net->now;
+		state->challenge_count = 0;
+	}
+	if (state->challenge_count++ >= TCP_CHALLENGE_PER_S)
+		return;
+	s->net->stats.tcp_challenge_acks++;
+	tcp_work(s, TCP_WORK_ACK);
+}
+
+/* PAWS, RFC 7323 5.3. */
+static bool timestamp_accept(struct wh_net_tcp *s, const struct tcp_segment *seg)
+{
+	if (!s->timestamps_ok || (seg->t.flags & WH_WIRE_TCP_RST))
+		return true;
+	if (!seg->t.has_timestamp) {
+		s->net->stats.tcp_paws_dropped++;
+		return false; /* RFC 7323, 3.2: once negotiated, always there */
+	}
+	if (!tcp_before(seg->t.timestamp, s->ts_recent) ||
+	    s->net->now - s->ts_recent_at > TCP_PAWS_IDLE_NS)
+		return true;
+	s->net->stats.tcp_paws_dropped++;
+	tcp_work(s, TCP_WORK_ACK);
+	return false;
+}
+
+static void timestamp_take(struct wh_net_tcp *s, const struct tcp_segment *seg)
+{
+	if (s->timestamps_ok && seg->t.has_timestamp && !tcp_before(s->ack_sent, seg->t.sequence) &&
+	    !tcp_before(seg->t.timestamp, s->ts_recent)) {
+		s->ts_recent = seg->t.timestamp;
+		s->ts_recent_at = s->net->now;
+	}
+}
+
+/* Is a part of it in the window? The window is what the ring can hold, which is
+ * never less than what was advertised. */
+static bool sequence_accept(struct wh_net_tcp *s, const struct tcp_segment *seg)
+{
+	uint32_t room = tcp_receive_room(s), start = seg->t.sequence;
+	uint32_t length = seg->size + (seg->t.flags & WH_WIRE_TCP_SYN ? 1 : 0) + seg->fin;
+	int32_t from = tcp_diff(start, s->rcv_nxt), to = tcp_diff(start + length, s->rcv_nxt);
+	if (!length && from >= 0 && (uint32_t)from <= room)
+		return true;
+	if (length && to > 0 && from <= (int32_t)room)
+		return from < (int32_t)room || !from || !room;
+	s->net->stats.tcp_window_dropped++;
+	if (!(seg->t.flags & WH_WIRE_TCP_RST)) {
+		if (to <= 0 && length && s->sack_ok) { /* RFC 2883: say that it came twice */
+			s->dsack = (struct tcp_range){ start, start + length };
+			s->dsack_pending = true;
+		}
+		tcp_work(s, TCP_WORK_ACK);
+	}
+	return false;
+}
+
+static void reset_input(struct wh_net_tcp *s, const struct tcp_segment *seg)
+{
+	s->net->stats.tcp_resets_in++;
+	if (seg->t.sequence != s->rcv_nxt) {
+		tcp_challenge(s); /* RFC 5961, 3.2 */
+		return;
+	}
+	bool closing =
+		s->entry.state == WH_NET_TCP_LAST_ACK || s->entry.state == WH_NET_TCP_CLOSING;
+	tcp_ended(s, closing ? 0 : WH_ECONNRESET);
+}
+
+/* SYN-RECEIVED: the ACK that completes the handshake. */
+static bool handshake_ack(struct wh_net_tcp *s, const struct tcp_segment *seg)
+{
+	uint32_t ack = seg->t.acknowledgement;
+	if (!tcp_before(s->snd_una, ack) || tcp_before(s->snd_max, ack)) {
+		tcp_reply_reset(s->net, seg);
+		return false;
+	}
+	if (s->listener && s->listener->ready_count >= s->listener->backlog) {
+		s->net->stats.tcp_backlog_dropped++;
+		return false; /* comes again with our next SYN-ACK */
+	}
+	if (tcp_buffers(s))
+		return false; /* no memory now: the same */
+	s->snd_wnd = (uint32_t)seg->t.window << s->snd_scale;
+	s->snd_wl1 = seg->t.sequence;
+	s->snd_wl2 = ack;
+	tcp_established(s);
+	return true;
+}
+
+static void requested_input(struct wh_net_tcp *s, const struct tcp_segment *seg)
+{
+	if (seg->t.flags & WH_WIRE_TCP_RST) {
+		if (seg->t.sequence == s->rcv_nxt || seg->t.sequence == s->irs)
+			tcp_ended(s, WH_ECONNRESET);
+	}
+}
+
+static void connection_input(struct wh_net_tcp *s, struct tcp_segment *seg)
+{
+	s->segments_in++;
+	if (s->entry.state == WH_NET_TCP_SYN_SENT) {
+		tcp_syn_sent_input(s, seg);
+		return;
+	}
+	if (s->entry.state == WH_NET_TCP_REQUESTED) {
+		requested_input(s, seg);
+		return;
+	}
+	/* The peer's SYN once more: our SYN-ACK was lost. */
+	if (s->entry.state == WH_NET_TCP_SYN_RECEIVED && seg->t.sequence == s->irs &&
+	    (seg->t.flags & (WH_WIRE_TCP_SYN | WH_WIRE_TCP_RST)) == WH_WIRE_TCP_SYN) {
+		if (!(seg->t.flags & WH_WIRE_TCP_ACK)) {
+			s->snd_nxt = s->iss;
+			tcp_work(s, TCP_WORK_OUTPUT);
+			return;
+		}
+		/* Simultaneous open: SYN-ACK completes it (RFC 9293, figure 8). */
+		seg->t.flags &= (uint8_t)~WH_WIRE_TCP_SYN;
+		seg->t.sequence++;
+	}
+	if (!timestamp_accept(s, seg) || !sequence_accept(s, seg))
+		return;
+	if (seg->t.flags & WH_WIRE_TCP_RST) {
+		reset_input(s, seg);
+		return;
+	}
+	if (seg->t.flags & WH_WIRE_TCP_SYN) {
+		tcp_challenge(s); /* RFC 5961, 4.2 */
+		return;
+	}
+	if (!(seg->t.flags & WH_WIRE_TCP_ACK))
+		return;
+	if (s->entry.state == WH_NET_TCP_SYN_RECEIVED && !handshake_ack(s, seg))
+		return;
+	timestamp_take(s, seg);
+	s->received_at = s->net->now;
+	s->keep_sent = 0;
+	if (!tcp_ack_input(s, seg))
+		return;
+	tcp_data_input(s, seg);
+}
+
+void tcp_input(struct wh_net *net, struct net_packet *p)
+{
+	struct tcp_segment seg = { .p = p };
+	net->stats.tcp_in++;
+	int size = wh_wire_tcp_parse(p->head, p->head_size, p->size, &seg.t);
+	if (size < 0 || p->group || !seg.t.from || !seg.t.to || wh_net_ip_is_any(&p->from)) {
+		net->stats.in_malformed++;
+		return;
+	}
+	if (!net_checksum_good(p)) {
+		net->stats.in_checksum++;
+		return;
+	}
+	seg.offset = p->offset + (uint32_t)size;
+	seg.size = p->size - (uint32_t)size;
+	seg.fin = seg.t.flags & WH_WIRE_TCP_FIN;
+	seg.sequence = seg.t.sequence + (seg.t.flags & WH_WIRE_TCP_SYN ? 1 : 0);
+	struct wh_net_tuple tuple = { .local = { p->to, seg.t.to },
+				      .remote = { p->from, seg.t.from } };
+	struct tcp_entry *e = tcp_find(net, &tuple);
+	if (e && e->state == WH_NET_TCP_TIME_WAIT) {
+		if (tcp_time_wait_input(net, WH_CONTAINER_OF(e, struct tcp_time_wait, entry), &seg))
+			return;
+		e = 0;
+	}
+	if (e) {
+		connection_input(WH_CONTAINER_OF(e, struct wh_net_tcp, entry), &seg);
+		return;
+	}
+	uint8_t kind = seg.t.flags &
+		       (WH_WIRE_TCP_SYN | WH_WIRE_TCP_ACK | WH_WIRE_TCP_RST | WH_WIRE_TCP_FIN);
+	if (kind == WH_WIRE_TCP_SYN) {
+		struct wh_net_tcp *l = tcp_find_listener(net, &tuple.local);
+		if (l)
+			tcp_listen_input(net, l, &seg, &tuple);
+		else
+			tcp_request_input(net, &seg, &tuple);
+	} else if (!(kind & WH_WIRE_TCP_RST)) {
+		tcp_reply_reset(net, &seg);
+	}
+}
+
+/* RFC 1122 4.2.3.9, RFC 5927: errors count only when they quote what is in flight,
+ * and end only connections that are being opened. */
+void tcp_error_input(struct wh_net *net, const struct net_icmp_error *error)
+{
+	struct tcp_entry *e = tcp_find(net, &error->tuple);
+	if (!e || e->state == WH_NET_TCP_TIME_WAIT || e->state == WH_NET_TCP_LISTEN)
+		return;
+	struct wh_net_tcp *s = WH_CONTAINER_OF(e, struct wh_net_tcp, entry);
+	if (tcp_before(error->sequence, s->snd_una) || !tcp_before(error->sequence, s->snd_max))
+		return;
+	if (error->error == WH_EMSGSIZE) {
+		/* RFC 8201 and Linux: a smaller claim than 552 is not believed. */
+		uint32_t least = wh_net_ip_is4(&e->tuple.remote.ip) ? 552 : 1280;
+		net_pmtu_set(net, &e->tuple.remote.ip, error->mtu < least ? least : error->mtu);
+		uint16_t mss = s->mss;
+		tcp_set_mss(s);
+		if (s->mss < mss && s->entry.state != WH_NET_TCP_SYN_SENT) {
+			s->snd_nxt = s->snd_una;
+			s->recover = s->snd_max;
+			s->recovery = TCP_LOSS;
+			tcp_work(s, TCP_WORK_OUTPUT);
+		}
+		return;
+	}
+	if (e->state == WH_NET_TCP_SYN_SENT)
+		tcp_ended(s, error->error);
+}
