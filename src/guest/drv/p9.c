@@ -60,8 +60,7 @@ uint32_t drv_p9_payload_max(struct drv_p9 *d)
 /* A pending signal cannot end the wait. */
 static void wait(struct kern_waitq *q)
 {
-	if (kern_wait(q, KERN_FOREVER) == -WH_EINTR)
-		kern_yield();
+	(void)kern_wait_uninterruptible(q, KERN_FOREVER); /* the caller looks again in any case */
 }
 
 static void break_session(struct drv_p9 *d)
