@@ -174,11 +174,10 @@ int cmd_run(int argc, char **argv)
 	status = make_machine(r, started, opened);
 	if (!status)
 		status = run_guest(r);
-	/* The end of the process gives back all else; devices may have files to finish, and a
-	 * guest that runs must not outlive us. */
-	if (!r->ended)
+	if (!r->ended) { /* a guest that runs must not outlive us */
 		wh_vmm_machine_free(r->machine);
-	run_devices_free(r);
-	run_options_free(&r->options);
-	return status;
+		r->machine = NULL;
+	}
+	int finished = run_devices_finish(r);
+	return status ? status : finished;
 }

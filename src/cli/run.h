@@ -68,7 +68,6 @@ struct run {
 
 /* Reads argv. CLI_END, or what the command returns at once: CLI_BAD, CLI_HELP. */
 int run_options_read(struct run_options *o, int argc, char **argv);
-void run_options_free(struct run_options *o);
 int run_disk_parse(const char *text, struct run_disk *ret_disk);
 int run_volume_parse(const char *text, struct run_volume *ret_volume);
 
@@ -76,7 +75,9 @@ int run_volume_parse(const char *text, struct run_volume *ret_volume);
  * printed; 0 or an exit status. */
 int run_devices_prepare(struct run *r, struct wh_vmm_config *config);
 int run_devices_attach(struct run *r);
-void run_devices_free(struct run *r); /* after the machine */
+/* Brings disks to rest, for which it frees the machine. The end of the process gives back everything
+ * else. CLI_OK or CLI_ERROR. */
+int run_devices_finish(struct run *r);
 
 /* Tells how the guest ended, if that needs telling; returns the exit status. */
 int run_report_exit(struct run *r);

@@ -1,18 +1,238 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The devices of `wherry run`, made only when the options or the image need them.
+ *
+ * Two steps around the making of the machine: prepare does what must be in boot info (network
+ * addresses, mounts) and what fails most often (ports, files); attach plugs in.
  */
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
+#include <wherry/base/errors.h>
+#include <wherry/block_file.h>
+#include <wherry/dev_9p.h>
+#include <wherry/dev_blk.h>
 #include <wherry/dev_console.h>
+#include <wherry/dev_net.h>
+#include <wherry/dev_rng.h>
+#include <wherry/gateway.h>
 
 #include "run.h"
 
+/* What the gateway's stack takes from a device. */
+#define OFFLOADS (WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 | WH_NET_LINK_TSO6)
+
+/* TODO: leave out when the last of these devices is built; until then the options are refused. */
+#pragma weak wh_block_image_open
+#pragma weak wh_block_close
+#pragma weak wh_block_file_close
+#pragma weak wh_dev_blk_new
+#pragma weak wh_dev_blk_free
+#pragma weak wh_p9_hostdir_open
+#pragma weak wh_p9_hostdir_ops
+#pragma weak wh_dev_9p_new
+#pragma weak wh_dev_net_new
+#pragma weak wh_dev_net_port
+
+struct disk {
+	struct wh_block_file file;
+	struct wh_block *block;
+	struct wh_dev_blk *device;
+	bool open;
+};
+
+struct volume {
+	struct wh_p9_hostdir *folder;
+	struct wh_dev_9p *device;
+};
+
 struct run_devices {
 	struct wh_dev_console *console;
+	struct wh_dev_rng *rng;
+	struct wh_gateway *gateway;
+	struct wh_dev_net *net;
+	struct wh_boot_net addresses;
+	uint8_t guest_mac[6];
+	struct disk *disks;
+	struct volume *volumes;
+	struct wh_boot_mount *mounts;
 };
+
+/* ---- network ---- */
+
+static void *no_memory(void)
+{
+	cli_error("no memory");
+	return NULL;
+}
+
+/* "127.0.0.1:8080" */
+static void show_bound(const struct wh_net_end *end, const char *rule)
+{
+	const uint8_t *b = end->ip.bytes;
+	if (wh_net_ip_is4(&end->ip))
+		cli_error("published %s on %u.%u.%u.%u:%u", rule, b[12], b[13], b[14], b[15],
+			  end->port);
+	else
+		cli_error("published %s on port %u", rule, end->port);
+}
+
+static int publish(struct run *r)
+{
+	struct wh_diag diag = { "" };
+	for (unsigned i = 0; i < r->options.publish_count; i++) {
+		const char *text = r->options.publish[i];
+		struct wh_gateway_rule rule;
+		struct wh_net_end bound;
+		uint32_t id;
+		int error = wh_gateway_rule_parse(text, &rule, &diag);
+		if (error >= 0)
+			error = wh_gateway_publish(r->devices->gateway, &rule, &id, &bound, &diag);
+		if (error < 0) {
+			cli_error("-p %s: %s", text, diag.text);
+			return CLI_ERROR;
+		}
+		if (r->options.verbose || r->options.timeline)
+			show_bound(&bound, text);
+	}
+	return CLI_OK;
+}
+
+static int prepare_network(struct run *r, struct wh_vmm_config *config)
+{
+	struct run_devices *d = r->devices;
+	struct wh_gateway_config gateway = WH_GATEWAY_CONFIG_INIT;
+	struct wh_gateway_addresses a;
+	struct wh_diag diag = { "" };
+	const char *name =
+		r->options.name ? r->options.name : wh_vmm_image_manifest(r->image)->name;
+	gateway.log = r->log;
+	gateway.hostname = name;
+	int error = wh_gateway_new(&gateway, r->loop, &d->gateway, &diag);
+	if (error < 0) {
+		cli_error("network: %s", diag.text);
+		return CLI_ERROR;
+	}
+	wh_gateway_addresses(d->gateway, &a);
+	d->addresses = (struct wh_boot_net){ .prefix4 = a.prefix4, .prefix6 = a.prefix6 };
+	memcpy(d->addresses.ip4, a.guest_ip4, 4);
+	memcpy(d->addresses.gw4, a.gateway_ip4, 4);
+	memcpy(d->addresses.dns4, a.dns_ip4, 4);
+	memcpy(d->addresses.gw_mac, a.gateway_mac, 6);
+	memcpy(d->addresses.ip6, a.guest_ip6, 16);
+	memcpy(d->addresses.gw6, a.gateway_ip6, 16);
+	memcpy(d->addresses.dns6, a.dns_ip6, 16);
+	memcpy(d->guest_mac, a.guest_mac, 6);
+	config->net = &d->addresses;
+	return publish(r);
+}
+
+static int attach_network(struct run *r)
+{
+	struct run_devices *d = r->devices;
+	struct wh_diag diag = { "" };
+	struct wh_dev_net_config config = { .size = sizeof config,
+					    .offloads = OFFLOADS,
+					    .log = r->log };
+	memcpy(config.mac, d->guest_mac, 6);
+	int error = wh_dev_net_new(&config, r->machine, &d->net, &diag);
+	if (error >= 0)
+		error = wh_gateway_attach(d->gateway, wh_dev_net_port(d->net));
+	if (error < 0) {
+		cli_error("network: %s (errno %d)", diag.text, -error);
+		return CLI_ERROR;
+	}
+	return CLI_OK;
+}
+
+/* ---- disks ---- */
+
+static int open_disks(struct run *r)
+{
+	struct run_options *o = &r->options;
+	struct wh_diag diag = { "" };
+	r->devices->disks = calloc(o->disk_count, sizeof *r->devices->disks);
+	if (!r->devices->disks)
+		return no_memory(), CLI_ERROR;
+	for (unsigned i = 0; i < o->disk_count; i++) {
+		struct disk *d = &r->devices->disks[i];
+		int error = wh_block_image_open(
+			o->disks[i].file,
+			o->disks[i].qcow2 ? WH_BLOCK_FORMAT_QCOW2 : WH_BLOCK_FORMAT_RAW,
+			o->disks[i].read_only, &r->log, &d->file, &d->block, &diag);
+		if (error < 0) {
+			cli_error("--disk %s: %s", o->disks[i].name, diag.text);
+			return CLI_ERROR;
+		}
+		d->open = true;
+	}
+	return CLI_OK;
+}
+
+static int attach_disks(struct run *r)
+{
+	struct wh_diag diag = { "" };
+	for (unsigned i = 0; i < r->options.disk_count; i++) {
+		struct disk *d = &r->devices->disks[i];
+		struct wh_dev_blk_config config = { .size = sizeof config,
+						    .block = d->block,
+						    .name = r->options.disks[i].name,
+						    .log = r->log };
+		if (wh_dev_blk_new(&config, r->machine, &d->device, &diag) < 0) {
+			cli_error("--disk %s: %s", config.name, diag.text);
+			return CLI_ERROR;
+		}
+	}
+	return CLI_OK;
+}
+
+/* ---- folders ---- */
+
+static int open_volumes(struct run *r, struct wh_vmm_config *config)
+{
+	struct run_options *o = &r->options;
+	struct run_devices *d = r->devices;
+	struct wh_diag diag = { "" };
+	d->volumes = calloc(o->volume_count, sizeof *d->volumes);
+	d->mounts = calloc(o->volume_count, sizeof *d->mounts);
+	if (!d->volumes || !d->mounts)
+		return no_memory(), CLI_ERROR;
+	for (unsigned i = 0; i < o->volume_count; i++) {
+		struct wh_boot_mount *m = &d->mounts[i];
+		if (wh_p9_hostdir_open(o->volumes[i].folder, &d->volumes[i].folder, &diag) < 0) {
+			cli_error("-v %s: %s", o->volumes[i].folder, diag.text);
+			return CLI_ERROR;
+		}
+		wh_format(m->tag, sizeof m->tag, "volume%u", i);
+		wh_format(m->path, sizeof m->path, "%s", o->volumes[i].path);
+		m->flags = o->volumes[i].read_only ? WH_BOOT_MOUNT_READONLY : 0;
+	}
+	config->mounts = d->mounts;
+	config->mount_count = o->volume_count;
+	return CLI_OK;
+}
+
+static int attach_volumes(struct run *r)
+{
+	struct wh_diag diag = { "" };
+	for (unsigned i = 0; i < r->options.volume_count; i++) {
+		struct volume *v = &r->devices->volumes[i];
+		struct wh_dev_9p_config config = { .size = sizeof config,
+						   .tag = r->devices->mounts[i].tag,
+						   .ops = &wh_p9_hostdir_ops,
+						   .ctx = v->folder,
+						   .read_only = r->options.volumes[i].read_only,
+						   .log = r->log };
+		if (wh_dev_9p_new(&config, r->machine, &v->device, &diag) < 0) {
+			cli_error("-v %s: %s", r->options.volumes[i].folder, diag.text);
+			return CLI_ERROR;
+		}
+	}
+	return CLI_OK;
+}
+
+/* ---- all ---- */
 
 static int attach_console(struct run *r)
 {
@@ -29,33 +249,81 @@ static int attach_console(struct run *r)
 		config.cols = window.ws_col;
 		config.rows = window.ws_row;
 	}
-	int error = wh_dev_console_new(&config, r->machine, r->loop, &r->devices->console, &diag);
-	if (error >= 0)
+	if (wh_dev_console_new(&config, r->machine, r->loop, &r->devices->console, &diag) >= 0)
 		return CLI_OK;
 	cli_error("console: %s", diag.text);
 	return CLI_ERROR;
 }
 
+static int attach_rng(struct run *r)
+{
+	struct wh_diag diag = { "" };
+	if (wh_dev_rng_new(r->machine, &r->log, &r->devices->rng, &diag) >= 0)
+		return CLI_OK;
+	cli_error("rng: %s", diag.text);
+	return CLI_ERROR;
+}
+
 int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 {
+	uint32_t uses = wh_vmm_image_manifest(r->image)->flags;
+	int status = CLI_OK;
 	r->devices = calloc(1, sizeof *r->devices);
-	if (!r->devices) {
-		cli_error("no memory");
-		return CLI_ERROR;
-	}
+	if (!r->devices)
+		return no_memory(), CLI_ERROR;
 	r->console_tty = isatty(STDOUT_FILENO);
 	if (r->console_tty)
 		config->boot_flags |= WH_BOOT_CONSOLE_TTY;
-	return CLI_OK;
+	if ((r->options.disk_count && !wh_block_image_open) ||
+	    (r->options.volume_count && !wh_p9_hostdir_open) ||
+	    (r->options.publish_count && !wh_dev_net_new)) {
+		cli_error("disks, folders or ports are not built in yet");
+		return CLI_ERROR;
+	}
+	if (r->options.disk_count)
+		status = open_disks(r);
+	if (!status && r->options.volume_count)
+		status = open_volumes(r, config);
+	if (!status && (r->options.publish_count || (uses & WH_MANIFEST_USES_NET)) &&
+	    wh_dev_net_new)
+		status = prepare_network(r, config);
+	return status;
 }
 
 int run_devices_attach(struct run *r)
 {
-	return attach_console(r);
+	int status = attach_console(r);
+	if (!status && r->devices->gateway)
+		status = attach_network(r);
+	if (!status && r->options.disk_count)
+		status = attach_disks(r);
+	if (!status && r->options.volume_count)
+		status = attach_volumes(r);
+	if (!status && (wh_vmm_image_manifest(r->image)->flags & WH_MANIFEST_USES_RNG))
+		status = attach_rng(r);
+	return status;
 }
 
-void run_devices_free(struct run *r)
+int run_devices_finish(struct run *r)
 {
-	free(r->devices);
-	r->devices = NULL;
+	int status = CLI_OK;
+	if (!r->devices || !r->devices->disks)
+		return CLI_OK;
+	wh_vmm_machine_free(r->machine);
+	r->machine = NULL;
+	for (unsigned i = 0; i < r->options.disk_count; i++) {
+		struct disk *d = &r->devices->disks[i];
+		if (!d->open)
+			continue;
+		wh_dev_blk_free(d->device);
+		int error = wh_block_close(d->block);
+		if (error < 0) {
+			cli_error("--disk %s: the last writes did not reach the file (errno %d)",
+				  r->options.disks[i].name, -error);
+			status = CLI_ERROR;
+		}
+		wh_block_file_close(&d->file);
+		d->open = false;
+	}
+	return status;
 }

@@ -264,11 +264,3 @@ int run_options_read(struct run_options *o, int argc, char **argv)
 	o->argv = (const char *const *)&argv[p.index - 1];
 	return CLI_END;
 }
-
-void run_options_free(struct run_options *o)
-{
-	free(o->disks);
-	free(o->volumes);
-	o->disks = NULL;
-	o->volumes = NULL;
-}

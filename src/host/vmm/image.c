@@ -44,7 +44,7 @@ static int check_manifest(const struct wh_elf *elf, const struct wh_manifest *m,
 				   "the image was built for boot contract %u, this wherry has %u; "
 				   "build it again",
 				   m->boot_version, WH_BOOT_VERSION);
-	if (m->flags)
+	if (m->flags & ~WH_MANIFEST_FLAGS)
 		return wh_diag_set(diag, -WH_ENOEXEC, "manifest: unknown flags 0x%x", m->flags);
 	if (!in_executable(elf, m->boot_entry) || !in_executable(elf, m->trap_entry) ||
 	    !in_executable(elf, m->trap_return))
@@ -243,6 +243,14 @@ static int read_dynamic(struct wh_vmm_image *image, struct wh_diag *diag)
 	return read_relocations(image, table, size, diag);
 }
 
+static bool has_dynamic(const struct wh_elf *elf)
+{
+	for (uint32_t i = 0; i < elf->segment_count; i++)
+		if (elf->segment[i].type == PT_DYNAMIC)
+			return true;
+	return false;
+}
+
 static int read_image(struct wh_vmm_image *image, const struct wh_elf_input *input,
 		      struct wh_diag *diag)
 {
@@ -252,7 +260,9 @@ static int read_image(struct wh_vmm_image *image, const struct wh_elf_input *inp
 	error = read_manifest(image, diag);
 	if (error < 0)
 		return error;
-	if (image->elf.type != ET_DYN)
+	/* GNU ld marks a position-independent program ET_EXEC when its first address is not 0;
+	 * without a dynamic section it is none. */
+	if (image->elf.type != ET_DYN && (image->elf.type != ET_EXEC || !has_dynamic(&image->elf)))
 		return wh_diag_set(diag, -WH_ENOEXEC,
 				   "not position-independent; build it with wherry cc");
 	error = read_layout(image, diag);

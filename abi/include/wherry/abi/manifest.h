@@ -28,11 +28,17 @@ extern "C" {
 #define WH_MANIFEST_STACK_DEFAULT (256ull << 10)
 #define WH_MANIFEST_STACK_MAX (64ull << 20)
 
+/* Which drivers the image holds: the machine gives it no device of the others unless it is told
+ * to, because a device takes time at every start. */
+#define WH_MANIFEST_USES_NET (1u << 0)
+#define WH_MANIFEST_USES_RNG (1u << 1)
+#define WH_MANIFEST_FLAGS 3u /* all that are known */
+
 struct wh_manifest {
 	uint32_t version;        /* WH_MANIFEST_VERSION */
 	uint32_t size;           /* bytes of this struct */
 	uint32_t boot_version;   /* WH_BOOT_VERSION the image was built for */
-	uint32_t flags;          /* none yet: 0 */
+	uint32_t flags;          /* WH_MANIFEST_USES_* */
 	uint64_t boot_entry;     /* wherry/abi/boot.h entry, 64-bit */
 	uint64_t trap_entry;     /* proc: SA_SIGINFO handler for processor faults */
 	uint64_t trap_return;    /* proc: calls rt_sigreturn; the handler's restorer */
