@@ -36,7 +36,7 @@ int wh_gateway_config_addresses(const struct wh_gateway_config *config,
 	static const uint8_t dns4[4] = { 10, 0, 2, 3 };
 	static const uint8_t self_mac[6] = { 0x52, 0x55, 0x0a, 0x00, 0x02, 0x02 };
 	static const uint8_t guest_mac[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
-	static const uint8_t net6[16] = { 0xfd, 0x77, 0x65, 0x68, 0x72, 0x72, 0x79 };
+	static const uint8_t net6[16] = { 0xfd, 0x77, 0x68, 0x65, 0x72, 0x72, 0x79 };
 	uint8_t guest6[16], self6[16], dns6[16];
 	memcpy(guest6, net6, 16);
 	memcpy(self6, net6, 16);
@@ -181,7 +181,7 @@ static bool gateway_before_sleep(struct wh_loop_hook *hook)
 		gateway->guest_spoke = false;
 		tcp_retry_refused(gateway);
 	}
-	if (!gateway->touched && !wh_net_pending(gateway->net))
+	if (!gateway->touched)
 		return false;
 	gateway->touched = false;
 	uint64_t deadline = wh_net_run(gateway->net, wh_loop_now(gateway->loop));
@@ -190,6 +190,13 @@ static bool gateway_before_sleep(struct wh_loop_hook *hook)
 	else
 		wh_loop_timer_start(gateway->loop, &gateway->timer, deadline);
 	return false;
+}
+
+/* Round-trip times need the time at which the frames of this round came. */
+static void gateway_after_sleep(struct wh_loop_hook *hook)
+{
+	struct wh_gateway *gateway = hook->ctx;
+	wh_net_time(gateway->net, wh_loop_now(gateway->loop));
 }
 
 static void gateway_deadline(struct wh_loop_timer *timer)
@@ -402,8 +409,9 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	wh_loop_timer_init(&gateway->timer, gateway_deadline, gateway);
 	wh_loop_timer_init(&gateway->retry_timer, tcp_retry_expired, gateway);
 	wh_loop_timer_init(&gateway->resume_timer, rules_resume_expired, gateway);
-	gateway->hook =
-		(struct wh_loop_hook){ .before_sleep = gateway_before_sleep, .ctx = gateway };
+	gateway->hook = (struct wh_loop_hook){ .before_sleep = gateway_before_sleep,
+					       .after_sleep = gateway_after_sleep,
+					       .ctx = gateway };
 	wh_loop_hook_add(loop, &gateway->hook);
 	error = stack_new(gateway, config);
 	if (!error)

@@ -105,6 +105,7 @@ static void flow_free(struct tcp_flow *flow)
 {
 	struct wh_gateway *gateway = flow->gateway;
 	wh_assert(!flow->tcp);
+	gateway->touched = true;
 	pending_end(flow);
 	wh_list_remove(&flow->node);
 	wh_list_remove(&flow->refused);

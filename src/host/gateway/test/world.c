@@ -178,11 +178,11 @@ uint64_t world_clock(void)
 
 void world_settle(struct world *world)
 {
-	for (int idle = 0; idle < 3;)
-		idle = wh_loop_step(world->loop, 0) > 0 || world->host_end.count ||
-				       world->guest_end.count
-			       ? 0
-			       : idle + 1;
+	for (int idle = 0; idle < 3;) {
+		bool busy = wh_loop_step(world->loop, 0) > 0 || world->host_end.count;
+		busy |= world->guest && !world->guest_stopped && world->guest_end.count;
+		idle = busy ? 0 : idle + 1;
+	}
 }
 
 /* ---- pattern: a period that fits no buffer size ---- */
