@@ -41,10 +41,23 @@ static void name_address(struct run *r, uint64_t address, char *to, size_t size)
 		wh_format(to, size, "%s+0x%llx", name, (unsigned long long)offset);
 }
 
+/* Who called: from the innermost call on. */
+static void report_callers(struct run *r)
+{
+	char place[128];
+	const struct wh_vmm_exit *how = &r->how;
+	for (uint32_t i = 0; i < how->backtrace_count && how->backtrace[i]; i++) {
+		/* the call, not its return */
+		name_address(r, how->backtrace[i] - 1, place, sizeof place);
+		cli_error("  called from %s", place);
+	}
+}
+
 static void report_fault(struct run *r)
 {
 	char place[128], access[64] = "";
 	const struct wh_vmm_exit *how = &r->how;
+	const char *name = wh_vmm_image_manifest(r->image)->name;
 	name_address(r, how->fault_rip, place, sizeof place);
 	if (how->fault_vector == 14)
 		wh_format(access, sizeof access, " %s 0x%llx",
@@ -52,15 +65,26 @@ static void report_fault(struct run *r)
 			  : how->fault_error & 2 ? "writing"
 						 : "reading",
 			  (unsigned long long)how->fault_address);
-	cli_error("guest fault: %s%s at %s (%s)", vector_name(how->fault_vector), access, place,
-		  wh_vmm_image_manifest(r->image)->name);
-	for (uint32_t i = 0; i < how->backtrace_count; i++) {
-		if (!how->backtrace[i])
-			break;
-		name_address(r, how->backtrace[i] - 1, place,
-			     sizeof place); /* the call, not its return */
-		cli_error("  called from %s", place);
-	}
+	cli_error("guest fault: %s%s at %s%s%s%s%s%s", vector_name(how->fault_vector), access,
+		  place, *name ? " (" : "", name, *name ? ")" : "", how->message[0] ? ": " : "",
+		  how->message);
+	report_callers(r);
+}
+
+/* Signals that tell of a broken program; the others are ordinary ways to end. */
+static void report_signal(struct run *r)
+{
+	static const struct {
+		int signo;
+		const char *name;
+	} names[] = { { SIGABRT, "abort" },           { SIGSEGV, "segmentation fault" },
+		      { SIGBUS, "bus error" },        { SIGILL, "illegal instruction" },
+		      { SIGFPE, "arithmetic error" }, { SIGSYS, "bad system call" } };
+	for (size_t i = 0; i < WH_ARRAY_COUNT(names); i++)
+		if (names[i].signo == r->how.value) {
+			cli_error("guest ended by signal %d (%s)", r->how.value, names[i].name);
+			report_callers(r);
+		}
 }
 
 /* The guest's process was ended by a signal from outside or by the kernel. */
@@ -94,12 +118,14 @@ int run_report_exit(struct run *r)
 	case WH_BOOT_EXIT_STATUS:
 		return how->value;
 	case WH_BOOT_EXIT_SIGNAL:
+		report_signal(r);
 		return CLI_SIGNAL_BASE + how->value;
 	case WH_BOOT_EXIT_FAULT:
 		report_fault(r);
 		return CLI_GUEST_BROKE;
 	case WH_BOOT_EXIT_PANIC:
 		cli_error("guest kernel panic: %s", how->message);
+		report_callers(r);
 		return CLI_GUEST_BROKE;
 	case WH_BOOT_EXIT_NONE:
 		break;

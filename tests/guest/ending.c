@@ -10,11 +10,11 @@ static void *end_process(void *arg)
 	exit(23);
 }
 
-static int recurse(volatile char *p)
+static int recurse(volatile char *p, int depth)
 {
 	char frame[4096];
 	frame[0] = *p;
-	return recurse(frame) + frame[0];
+	return depth ? recurse(frame, depth - 1) + frame[0] : 0;
 }
 
 __attribute__((noinline)) static void read_null(volatile int *p)
@@ -52,11 +52,11 @@ int main(int argc, char **argv)
 	if (!strcmp(how, "null"))
 		read_null(0);
 	if (!strcmp(how, "overflow"))
-		return recurse("x");
+		return recurse("x", 1 << 20);
 	if (!strcmp(how, "trap"))
 		__builtin_trap();
 	if (!strcmp(how, "divide"))
-		return 1 / (argc - 2);
+		return 100 / *(volatile int *)&(int){ 0 };
 	if (!strcmp(how, "smash"))
 		smash("a text that is much longer than the array it is copied to");
 	if (!strcmp(how, "call"))

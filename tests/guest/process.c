@@ -57,13 +57,6 @@ static void random_bytes(void)
 	CHECK(getrandom((void *)8, 4, 0) < 0 && errno == EFAULT);
 }
 
-static void cannot_fork(void)
-{
-	errno = 0;
-	if (fork() == 0)
-		_exit(0); /* natively */
-}
-
 int main(int argc, char **argv)
 {
 	CHECK(argc >= 1 && argv[0] && !argv[argc] && environ);
@@ -71,7 +64,6 @@ int main(int argc, char **argv)
 	RUN(knows_its_resources);
 	RUN(names_its_thread);
 	RUN(random_bytes);
-	RUN(cannot_fork);
 	printf("ok\n");
 	return 0;
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: ISC */
+#include <kern/fault.h>
 #include <kern/plat.h>
 #include <kern/signal.h>
 #include <kern/thread.h>
@@ -31,6 +32,9 @@ void kern_signal_default(int signo)
 {
 	if ((signo >= SIG_CHLD && signo <= SIG_URG) || signo == SIG_WINCH)
 		return;
+	struct wh_boot_control *control = kern_control();
+	control->backtrace_count = kern_backtrace((uint64_t)(uintptr_t)__builtin_frame_address(0),
+						  control->backtrace, 16);
 	kern_exit(WH_BOOT_EXIT_SIGNAL, signo);
 }
 

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <kern/fault.h>
 #include <kern/mem.h>
 #include <kern/plat.h>
 #include <kern/sched.h>
@@ -90,4 +91,9 @@ void kern_panic(const char *format, ...)
 	vfprintf(stderr, format, args);
 	va_end(args);
 	abort();
+}
+
+uint32_t kern_backtrace(uint64_t rbp, uint64_t *ret_addresses, uint32_t max)
+{
+	return 0;
 }
