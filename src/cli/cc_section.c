@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wherry/abi/manifest.h>
 #include <wherry/base/checked.h>
 
 #include "cc.h"
@@ -94,6 +95,43 @@ int cc_section_add(const char *path, const char *name, const void *data, size_t 
 out:
 	free(names);
 	free(sections);
+	close(fd);
+	return status;
+}
+
+/* The manifest's note is in the first page: headers, then .note.wherry (sysroot/lib/image.ld). */
+static ssize_t find_manifest(const char *page, ssize_t size)
+{
+	static const uint32_t note[3] = { sizeof WH_MANIFEST_NOTE_NAME, sizeof(struct wh_manifest),
+					  WH_MANIFEST_NOTE_TYPE };
+	enum { DESCRIPTOR = sizeof note + 8 }; /* the name, padded to 8 */
+	for (ssize_t at = 0; at + DESCRIPTOR + (ssize_t)sizeof(struct wh_manifest) <= size; at += 4)
+		if (!memcmp(page + at, note, sizeof note) &&
+		    !memcmp(page + at + sizeof note, WH_MANIFEST_NOTE_NAME,
+			    sizeof WH_MANIFEST_NOTE_NAME))
+			return at + DESCRIPTOR;
+	return -1;
+}
+
+int cc_manifest_set(const char *path, const struct wh_manifest *values)
+{
+	struct wh_manifest m;
+	char page[4096];
+	int status = CLI_ERROR, fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return fail(path, "cannot open what was linked");
+	ssize_t at = find_manifest(page, read(fd, page, sizeof page));
+	if (at < 0) {
+		fail(path, "the linker's output has no manifest");
+		goto out;
+	}
+	memcpy(&m, page + at, sizeof m);
+	m.memory_min = values->memory_min ? values->memory_min : m.memory_min;
+	m.memory_default = values->memory_default ? values->memory_default : m.memory_default;
+	m.stack_size = values->stack_size ? values->stack_size : m.stack_size;
+	memcpy(m.name, values->name, sizeof m.name);
+	status = write_at(fd, &m, sizeof m, (uint64_t)at) ? 0 : fail(path, "cannot write");
+out:
 	close(fd);
 	return status;
 }

@@ -19,7 +19,8 @@
 #include "cc.h"
 #include "cli.h"
 
-#define CHAIN_MAX 32u /* links shown; C library functions nest far less */
+#define TEMPORARIES_MAX 256u /* sources on one command line; further ones are "program" */
+#define CHAIN_MAX 32u        /* links shown; C library functions nest far less */
 
 struct member {
 	char *file;   /* as the map writes it: PATH(MEMBER) */
@@ -33,8 +34,11 @@ struct map {
 	struct member *members;
 	size_t count, room;
 	char *text;
-	char *archive;       /* path of libwherry.a as the linker was given it */
-	const char *source;  /* what a compiler's temporary object is called instead */
+	char *archive; /* path of libwherry.a as the linker was given it */
+	/* What the compiler's temporary objects are called instead, as they are loaded. */
+	const char *const *sources;
+	size_t source_count, temporary_count;
+	char *temporaries[TEMPORARIES_MAX];
 	bool section_counts; /* the section being read is part of the program in memory */
 };
 
@@ -132,6 +136,33 @@ static void parse_section(struct map *m, char *line)
 		to->size += size;
 }
 
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+/* ccXXXXXX.o of gcc, NAME-XXXXXX.o of clang, in the folder for such files. */
+static bool is_temporary(const char *file)
+{
+	const char *folder = getenv("TMPDIR");
+	size_t length = folder && *folder ? strlen(folder) : 0;
+	const char *name = last_part(file), *dash = strrchr(name, '-');
+	if (strncmp(file, "/tmp/", 5) && !(length && !strncmp(file, folder, length)))
+		return false;
+	return (strlen(name) == 10 && !strncmp(name, "cc", 2) && !strcmp(name + 8, ".o")) ||
+	       (dash && strlen(dash) == 9 && !strcmp(dash + 7, ".o"));
+}
+
+/* The name of the source that a temporary object was made of; under LTO they become one. */
+static const char *source_of(const struct map *m, const char *file)
+{
+	for (size_t i = 0; i < m->temporary_count && i < m->source_count; i++)
+		if (!strcmp(m->temporaries[i], file))
+			return last_part(m->sources[i]);
+	return m->source_count == 1 ? last_part(m->sources[0]) : "program";
+}
+
 static int parse(struct map *m)
 {
 	enum { BEFORE, MEMBERS, BETWEEN, MEMORY } part = BEFORE;
@@ -148,7 +179,10 @@ static int parse(struct map *m)
 		else if (part == MEMORY && !strncmp(line, "LOAD ", 5) &&
 			 strstr(line, "/libwherry.a"))
 			m->archive = line + 5;
-		else if (part == MEMORY && line[0] == ' ')
+		else if (part == MEMORY && !strncmp(line, "LOAD ", 5) && is_temporary(line + 5)) {
+			if (m->temporary_count < TEMPORARIES_MAX)
+				m->temporaries[m->temporary_count++] = line + 5;
+		} else if (part == MEMORY && line[0] == ' ')
 			parse_section(m, line);
 		else if (part == MEMORY && line[0] == '.' && strstr(line, "/DISCARD/"))
 			part = BETWEEN;
@@ -200,8 +234,9 @@ static void list_name(const struct map *m, char *to, size_t size, const char *fi
 	const char *open = strchr(file, '('), *at = open ? open : file + strlen(file);
 	while (at > file && at[-1] != '/')
 		at--;
-	bool temporary = strlen(at) == 10 && !strncmp(at, "cc", 2) && !strcmp(at + 8, ".o");
-	snprintf(to, size, "%s", temporary ? m->source : at);
+	bool temporary =
+		!open && (is_temporary(file) || strstr(at, ".ltrans") || strstr(at, ".lto.o"));
+	snprintf(to, size, "%s", temporary ? source_of(m, file) : at);
 	for (char *c = to; *c; c++)
 		if (*c == ' ' || *c == '\n' || *c == '\t')
 			*c = '_';
@@ -312,10 +347,13 @@ static char *read_text(const char *path)
 	return text;
 }
 
-int cc_units_read(const char *map_path, const char *source, char **ret_text,
-		  void (*missing)(void *ctx, const char *call, const char *symbol), void *ctx)
+int cc_units_read(const char *map_path, const char *const *sources, size_t source_count,
+		  char **ret_text, void (*missing)(void *ctx, const char *call, const char *symbol),
+		  void *ctx)
 {
-	struct map m = { .text = read_text(map_path), .source = source };
+	struct map m = { .text = read_text(map_path),
+			 .sources = sources,
+			 .source_count = source_count };
 	size_t size;
 	FILE *to = open_memstream(ret_text, &size);
 	int status = 0;

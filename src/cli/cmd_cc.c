@@ -49,6 +49,12 @@ static void push(struct words *w, const char *word)
 	w->at[w->count] = NULL;
 }
 
+static void push_all(struct words *w, const struct words *from)
+{
+	for (size_t i = 0; i < from->count; i++)
+		push(w, from->at[i]);
+}
+
 static char *join(const char *a, const char *b)
 {
 	char *s;
@@ -115,15 +121,18 @@ static void expand(struct words *w, const char *argument, unsigned depth)
 struct request {
 	struct words args; /* to pass on */
 	const char *output;
-	const char *root;   /* --wherry-root */
-	const char *map;    /* the user's own -Map, or NULL */
-	const char *source; /* name of the only source, when objects are temporary */
-	unsigned sources;
+	const char *root;  /* --wherry-root */
+	const char *name;  /* --wherry-name */
+	const char *map;   /* the user's own -Map, or NULL */
+	const char *asked; /* -print-file-name=ASKED */
+	struct words sources;
+	struct wh_manifest manifest; /* what is not 0 replaces the linker script's figure */
 	bool links;
 	bool has_input;
 	bool shared;
-	bool bare; /* -nostdlib, -nostartfiles, -r: the user names everything */
-	bool lto;
+	bool other_abi; /* -m32, -mx32 */
+	bool bare;      /* -nostdlib, -nostartfiles, -r: the user names everything */
+	bool failed;    /* said why already */
 };
 
 /* Options whose value is the next word. */
@@ -204,20 +213,109 @@ static bool stops_early(const char *option)
 /* Images are static and position-independent whatever is asked for. */
 static bool is_link_mode(const char *option)
 {
-	return !strcmp(option, "-static") || !strcmp(option, "-static-pie") ||
-	       !strcmp(option, "-pie") || !strcmp(option, "-no-pie") ||
-	       !strcmp(option, "-rdynamic") || !strcmp(option, "-fno-pie") ||
-	       !strcmp(option, "-fno-PIE") || !strcmp(option, "-fno-pic") ||
-	       !strcmp(option, "-fno-PIC") || !strcmp(option, "-static-libgcc");
+	static const char *const list[] = {
+		"-static",   "-static-pie", "-pie",           "-no-pie",
+		"-rdynamic", "-fno-pie",    "-fno-PIE",       "-fno-pic",
+		"-fno-PIC",  "-nopie",      "-static-libgcc", "-shared-libgcc",
+	};
+	for (size_t i = 0; i < WH_ARRAY_COUNT(list); i++)
+		if (!strcmp(option, list[i]))
+			return true;
+	return false;
 }
 
 static void add_input(struct request *r, const char *path)
 {
 	const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
-	if (dot && (!strcmp(dot, ".c") || !strcmp(dot, ".S") || !strcmp(dot, ".s"))) {
-		r->source = r->sources++ ? "program" : slash ? slash + 1 : path;
-	}
 	r->has_input = true;
+	if (!strcmp(path, "-"))
+		push(&r->sources, "-");
+	else if (!dot || (strcmp(dot, ".o") && strcmp(dot, ".a") && strcmp(dot, ".so")))
+		push(&r->sources, slash ? slash + 1 : path);
+}
+
+/* Linker options, separated by commas. What keeps every symbol, or asks for shared
+ * libraries, would only make the image larger or the link fail. */
+static void add_linker_options(struct request *r, const char *text)
+{
+	static const char *const dropped[] = {
+		"--export-dynamic", "-export-dynamic", "-E", "-Bdynamic", "-dy", "-call_shared"
+	};
+	char *copy = strdup(text), *at = copy;
+	if (!copy)
+		out_of_memory();
+	for (char *word; (word = strsep(&at, ","));) {
+		bool drop = false;
+		for (size_t i = 0; i < WH_ARRAY_COUNT(dropped); i++)
+			drop = drop || !strcmp(word, dropped[i]);
+		if (drop)
+			continue;
+		if (!strncmp(word, "-Map=", 5) || !strncmp(word, "--Map=", 6))
+			r->map = strchr(word, '=') + 1;
+		else if ((!strcmp(word, "-Map") || !strcmp(word, "--Map")) && at)
+			r->map = strdup(at); /* until the next comma */
+		push(&r->args, "-Xlinker");
+		push(&r->args, word); /* stays in use: copy is not freed */
+	}
+	if (r->map)
+		((char *)(uintptr_t)r->map)[strcspn(r->map, ",")] = 0;
+}
+
+static void take_figure(struct request *r, const char *option, uint64_t max, uint64_t *to)
+{
+	uint64_t value;
+	if (!cli_parse_size(strchr(option, '=') + 1, &value) && value && value <= max) {
+		*to = value;
+		return;
+	}
+	cli_error("cc: %s: a size such as 8M is wanted, at most %llu bytes", option,
+		  (unsigned long long)max);
+	r->failed = true;
+}
+
+/* Options of our own. */
+static bool take_own(struct request *r, const char *a)
+{
+	if (strncmp(a, "--wherry-", 9))
+		return false;
+	if (!strncmp(a, "--wherry-root=", 14))
+		r->root = a + 14;
+	else if (!strncmp(a, "--wherry-name=", 14))
+		r->name = a + 14;
+	else if (!strncmp(a, "--wherry-memory=", 16))
+		take_figure(r, a, WH_MANIFEST_MEMORY_MAX, &r->manifest.memory_default);
+	else if (!strncmp(a, "--wherry-memory-min=", 20))
+		take_figure(r, a, WH_MANIFEST_MEMORY_MAX, &r->manifest.memory_min);
+	else if (!strncmp(a, "--wherry-stack=", 15))
+		take_figure(r, a, WH_MANIFEST_STACK_MAX, &r->manifest.stack_size);
+	else {
+		cli_error("cc: unknown option %s (known: --wherry-root=DIR, -name=NAME, "
+			  "-memory=SIZE, -memory-min=SIZE, -stack=SIZE)",
+			  a);
+		r->failed = true;
+	}
+	return true;
+}
+
+/* What one option says about the command as a whole. */
+static void note(struct request *r, const char *a)
+{
+	if (stops_early(a))
+		r->links = false;
+	else if (!strcmp(a, "-shared") || !strcmp(a, "--shared"))
+		r->shared = true;
+	else if (!strcmp(a, "-m32") || !strcmp(a, "-mx32") || !strcmp(a, "-m16"))
+		r->other_abi = true;
+	else if (!strcmp(a, "-nostdlib") || !strcmp(a, "-nostartfiles") || !strcmp(a, "-r"))
+		r->bare = true;
+	else if (!strncmp(a, "-o", 2) && a[2])
+		r->output = a + 2;
+	else if (a[0] != '-' || !a[1])
+		add_input(r, a);
+	else if (!strncmp(a, "-l", 2))
+		r->has_input = true;
+	if (!strncmp(a, "-print-file-name=", 17))
+		r->asked = a + 17;
 }
 
 static void classify(struct request *r, char **argv, int argc)
@@ -225,33 +323,22 @@ static void classify(struct request *r, char **argv, int argc)
 	r->links = true;
 	for (int i = 0; i < argc; i++) {
 		const char *a = argv[i];
-		if (is_link_mode(a))
+		if (is_link_mode(a) || take_own(r, a))
 			continue;
 		if (!strcmp(a, "-pthread")) {
 			push(&r->args, "-D_REENTRANT");
 			continue;
 		}
-		if (!strncmp(a, "--wherry-root=", 14)) {
-			r->root = a + 14;
+		if (!strncmp(a, "-Wl,", 4)) {
+			add_linker_options(r, a + 4);
+			continue;
+		}
+		if (!strcmp(a, "-Xlinker") && i + 1 < argc) {
+			add_linker_options(r, argv[++i]);
 			continue;
 		}
 		push(&r->args, a);
-		if (stops_early(a))
-			r->links = false;
-		else if (!strcmp(a, "-shared") || !strcmp(a, "--shared"))
-			r->shared = true;
-		else if (!strcmp(a, "-nostdlib") || !strcmp(a, "-nostartfiles") || !strcmp(a, "-r"))
-			r->bare = true;
-		else if (!strcmp(a, "-flto") || !strncmp(a, "-flto=", 6))
-			r->lto = true;
-		else if (!strncmp(a, "-Wl,-Map=", 9))
-			r->map = a + 9;
-		else if (!strncmp(a, "-o", 2) && a[2])
-			r->output = a + 2;
-		else if (a[0] != '-' || !a[1])
-			add_input(r, a);
-		else if (!strncmp(a, "-l", 2))
-			r->has_input = true;
+		note(r, a);
 		if (takes_value(a) && i + 1 < argc) {
 			if (!strcmp(a, "-o"))
 				r->output = argv[i + 1];
@@ -287,17 +374,19 @@ static int run(char **argv)
 }
 
 /* One line that the compiler prints, e.g. for -print-file-name=include; NULL = nothing. */
-static char *ask(const char *compiler, const char *question)
+static char *ask(const struct words *compiler, const char *question)
 {
 	static char line[4096];
-	char *argv[] = { (char *)(uintptr_t)compiler, (char *)(uintptr_t)question, NULL };
+	struct words w = { 0 };
 	int pipes[2];
+	push_all(&w, compiler);
+	push(&w, question);
 	if (pipe(pipes))
 		return NULL;
 	pid_t pid = fork();
 	if (!pid) {
 		dup2(pipes[1], 1);
-		execvp(argv[0], argv);
+		execvp(w.at[0], w.at);
 		_exit(127);
 	}
 	close(pipes[1]);
@@ -307,9 +396,19 @@ static char *ask(const char *compiler, const char *question)
 		fclose(f);
 	if (pid > 0)
 		waitpid(pid, NULL, 0);
+	free(w.at);
 	if (got)
 		got[strcspn(got, "\n")] = 0;
 	return got && *got ? strdup(got) : NULL;
+}
+
+/* The compiler's name decides between the two families of drivers. */
+static bool is_clang(const struct words *compiler)
+{
+	for (size_t i = 0; i < compiler->count; i++)
+		if (strstr(compiler->at[i], "clang"))
+			return true;
+	return false;
 }
 
 /* Beside the command in a build tree, under lib/ where it is installed. */
@@ -337,39 +436,49 @@ static char *find_sysroot(void)
 	return NULL;
 }
 
-static void add_headers(struct words *w, const char *compiler, const char *sysroot)
+static void add_headers(struct words *w, const struct words *compiler, const char *sysroot)
 {
+	/* Defaults; the user's options come behind them and win. */
+	static const char *const defaults[] = {
+		"-fPIE",
+		"-fstack-protector-strong",
+		"-ffunction-sections",
+		"-fdata-sections",
+		"-fno-omit-frame-pointer", /* a crash shows the chain of callers */
+		"-fno-asynchronous-unwind-tables",
+		"-D__wherry__=1",
+	};
 	char *own = ask(compiler, "-print-file-name=include");
 	push(w, "-nostdinc");
+	for (size_t i = 0; i < WH_ARRAY_COUNT(defaults); i++)
+		push(w, defaults[i]);
 	push(w, "-isystem");
 	push(w, join(sysroot, "/include"));
 	if (own) {
 		push(w, "-isystem");
 		push(w, own);
 	}
-	push(w, "-fPIE");
-	push(w, "-D__wherry__=1");
 }
 
-static void add_flags(struct words *w, const struct request *r, const char *lib, const char *map)
+static void add_flags(struct words *w, const struct request *r, const struct words *compiler,
+		      const char *sysroot, const char *map)
 {
 	push(w, "-nostdlib");
 	push(w, "-static-pie");
+	/* Neither driver may offer the host's libraries for -l. */
+	push(w, is_clang(compiler) ? join("--sysroot=", sysroot)
+				   : join(join("-specs=", sysroot), "/lib/image.specs"));
 	push(w, "-Wl,--gc-sections,-z,text,-z,relro,-z,now,-z,separate-code,-z,noexecstack");
-	push(w, "-Wl,--no-dynamic-linker,--build-id=none,--hash-style=gnu");
-	push(w,
-	     "-Wl,--undefined=wh_boot_entry,--undefined=wh_trap_entry,--undefined=wh_trap_return");
-	push(w, join(join("-Wl,-T,", lib), "image.ld"));
+	push(w, "-Wl,--no-dynamic-linker,--build-id=none,--hash-style=gnu,--no-eh-frame-hdr");
+	push(w, join(join("-Wl,-T,", sysroot), "/lib/image.ld"));
 	if (!r->map)
 		push(w, join("-Wl,-Map=", map));
-	if (r->lto)
-		push(w,
-		     "-fno-builtin"); /* an LTO archive hides what the compiler calls by itself */
 }
 
-static void add_libraries(struct words *w, const char *compiler, const char *lib)
+static void add_libraries(struct words *w, const struct words *compiler, const char *lib)
 {
 	char *libgcc = ask(compiler, "-print-libgcc-file-name");
+	push(w, "-xnone");
 	push(w, join("-L", lib));
 	push(w, "-Wl,--start-group");
 	push(w, join(lib, "libc.a"));
@@ -381,14 +490,14 @@ static void add_libraries(struct words *w, const char *compiler, const char *lib
 }
 
 /* The whole linker command; `first` is an input that must come before all others, or NULL. */
-static int run_link(struct request *r, const char *compiler, const char *sysroot, const char *map,
-		    const char *first, const char *archive)
+static int run_link(struct request *r, const struct words *compiler, const char *sysroot,
+		    const char *map, const char *first, const char *archive)
 {
 	struct words w = { 0 };
 	char *lib = join(sysroot, "/lib/");
-	push(&w, compiler);
+	push_all(&w, compiler);
 	add_headers(&w, compiler, sysroot);
-	add_flags(&w, r, lib, map);
+	add_flags(&w, r, compiler, sysroot, map);
 	if (first) {
 		push(&w, "-xassembler");
 		push(&w, first);
@@ -396,13 +505,17 @@ static int run_link(struct request *r, const char *compiler, const char *sysroot
 	}
 	if (!r->bare)
 		push(&w, join(lib, "crt1.o"));
-	for (size_t i = 0; i < r->args.count; i++)
-		push(&w, r->args.at[i]);
-	if (archive)
+	push_all(&w, &r->args);
+	if (archive) {
+		push(&w, "-xnone");
 		push(&w, archive);
+	}
 	if (!r->bare)
 		add_libraries(&w, compiler, lib);
-	return run(w.at);
+	int status = run(w.at);
+	free(w.at);
+	free(lib);
+	return status;
 }
 
 /* Unimplemented calls: the second link carries a warning on each symbol of the program's
@@ -449,7 +562,14 @@ static void write_warnings(struct missing *m, FILE *to)
 	}
 }
 
-static int link_image(struct request *r, const char *compiler, const char *sysroot)
+static int finish_manifest(struct request *r, const char *output)
+{
+	const char *name = r->name ? r->name : output, *slash = strrchr(name, '/');
+	strncpy(r->manifest.name, slash ? slash + 1 : name, sizeof r->manifest.name - 1);
+	return cc_manifest_set(output, &r->manifest);
+}
+
+static int link_image(struct request *r, const struct words *compiler, const char *sysroot)
 {
 	char map[] = "/tmp/wherry-cc-XXXXXX", warnings[] = "/tmp/wherry-cc-XXXXXX";
 	struct cc_archive archive = { 0 };
@@ -467,8 +587,8 @@ static int link_image(struct request *r, const char *compiler, const char *sysro
 	status = run_link(r, compiler, sysroot, map, NULL, archive.object);
 	if (status || r->bare)
 		goto out;
-	status = cc_units_read(map_path, r->source ? r->source : "program", &units, add_missing,
-			       &missing);
+	status = cc_units_read(map_path, (const char *const *)r->sources.at, r->sources.count,
+			       &units, add_missing, &missing);
 	if (!status && missing.count) {
 		FILE *to = fopen(warnings, "w");
 		if (to) {
@@ -479,6 +599,8 @@ static int link_image(struct request *r, const char *compiler, const char *sysro
 	}
 	if (!status)
 		status = cc_section_add(output, WH_MANIFEST_UNITS_SECTION, units, strlen(units));
+	if (!status)
+		status = finish_manifest(r, output);
 out:
 	free(units);
 	cc_archive_remove(&archive);
@@ -489,36 +611,56 @@ out:
 	return status;
 }
 
+/* -print-file-name=libc.a must find the sysroot's; what it lacks the compiler may answer. */
+static bool print_file_name(const char *sysroot, const char *name)
+{
+	char *path = join(join(sysroot, "/lib/"), name);
+	bool found = *name && !access(path, F_OK);
+	if (found)
+		cli_print("%s", path);
+	free(path);
+	return found;
+}
+
+static int refuse(const struct request *r)
+{
+	if (r->shared && r->links)
+		cli_error("cc: -shared: images have no dynamic linker; link the objects into the "
+			  "program");
+	else if (r->other_abi)
+		cli_error("cc: images are 64-bit: leave out -m32, -mx32");
+	return (r->shared && r->links) || r->other_abi || r->failed;
+}
+
 int cmd_cc(int argc, char **argv)
 {
-	struct words given = { 0 };
+	struct words given = { 0 }, compiler = { 0 };
 	struct request r = { 0 };
-	const char *compiler = getenv("WHERRY_CC");
-	if (!compiler || !*compiler)
-		compiler = "gcc";
+	char *set = getenv("WHERRY_CC");
+	for (char *at = strdup(set && *set ? set : "gcc"), *word; (word = strsep(&at, " "));)
+		if (*word)
+			push(&compiler, word);
 	for (int i = 1; i < argc; i++)
 		expand(&given, argv[i], 0);
 	classify(&r, given.at, (int)given.count);
+	if (refuse(&r))
+		return 1;
 	char *sysroot = find_sysroot();
 	if (!sysroot) {
 		cli_error("cc: no sysroot beside the command: build it (make), or name one in "
 			  "WHERRY_SYSROOT");
 		return CLI_ERROR;
 	}
-	if (r.shared && r.links) {
-		cli_error("cc: -shared: images have no dynamic linker; link the objects into the "
-			  "program");
-		return 1;
-	}
+	if (r.asked && print_file_name(sysroot, r.asked))
+		return CLI_OK;
 	if (r.links)
-		return link_image(&r, compiler, sysroot);
+		return link_image(&r, &compiler, sysroot);
 	struct words w = { 0 };
-	push(&w, compiler);
-	add_headers(&w, compiler, sysroot);
-	for (size_t i = 0; i < r.args.count; i++)
-		push(&w, r.args.at[i]);
-	execvp(compiler, w.at);
+	push_all(&w, &compiler);
+	add_headers(&w, &compiler, sysroot);
+	push_all(&w, &r.args);
+	execvp(w.at[0], w.at);
 	cli_error("cc: cannot run %s (errno %d): install gcc, or name a compiler in WHERRY_CC",
-		  compiler, errno);
+		  w.at[0], errno);
 	return CLI_ERROR;
 }
