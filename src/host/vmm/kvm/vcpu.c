@@ -54,6 +54,15 @@ static void set_tsc(struct kvm *k)
 	(void)ioctl(k->vcpu, KVM_SET_MSRS, &m); /* older kernels: nearly the same */
 }
 
+/* Single steps on or off; kvm forgets them when it emulates an instruction, so on is said after each. */
+static int step(struct kvm *k, bool on)
+{
+	struct kvm_guest_debug debug = {
+		.control = on ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP : 0,
+	};
+	return ioctl(k->vcpu, KVM_SET_GUEST_DEBUG, &debug);
+}
+
 int kvm_vcpu_prepare(struct kvm *k, struct wh_diag *diag)
 {
 	struct kvm_sregs s;
@@ -84,12 +93,8 @@ int kvm_vcpu_prepare(struct kvm *k, struct wh_diag *diag)
 	mask = { .head.len = KERNEL_SIGSET_SIZE, .bits = ~(1ull << (KVM_STOP_SIGNAL - 1)) };
 	if (ioctl(k->vcpu, KVM_SET_SIGNAL_MASK, &mask))
 		return wh_diag_set(diag, -errno, "kvm: no signal mask (errno %d)", errno);
-	if (k->count_steps) {
-		struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE |
-							    KVM_GUESTDBG_SINGLESTEP };
-		if (ioctl(k->vcpu, KVM_SET_GUEST_DEBUG, &debug))
-			return wh_diag_set(diag, -errno, "kvm: no single steps (errno %d)", errno);
-	}
+	if (k->count_steps && step(k, true))
+		return wh_diag_set(diag, -errno, "kvm: no single steps (errno %d)", errno);
 	return 0;
 }
 
@@ -209,10 +214,7 @@ static void count_step(struct kvm *k)
 	for (int i = WH_BOOT_STAGE_KERNEL; i <= WH_BOOT_STAGE_MAIN; i++)
 		if (!k->steps[i] && __atomic_load_n(&c->timeline[i], __ATOMIC_RELAXED))
 			k->steps[i] = k->steps[WH_BOOT_STAGE_ENTRY];
-	if (k->steps[WH_BOOT_STAGE_MAIN]) {
-		struct kvm_guest_debug none = { 0 };
-		(void)ioctl(k->vcpu, KVM_SET_GUEST_DEBUG, &none); /* goes on slowly then */
-	}
+	(void)step(k, !k->steps[WH_BOOT_STAGE_MAIN]); /* fails: the count is short and says so */
 }
 
 /* One exit; k->end says when it was the last. */
