@@ -172,6 +172,25 @@ static void once_and_barrier_and_rwlock(void)
 	CHECK_EQ(pthread_barrier_wait(&barrier), PTHREAD_BARRIER_SERIAL_THREAD);
 }
 
+static pthread_spinlock_t spin;
+static void *spin_once(void *arg)
+{
+	CHECK_EQ(pthread_spin_lock(&spin), 0);
+	CHECK_EQ(pthread_spin_unlock(&spin), 0);
+	return 0;
+}
+
+static void spin_locks_let_the_holder_run(void)
+{
+	pthread_t t;
+	CHECK_EQ(pthread_spin_init(&spin, 0), 0);
+	CHECK_EQ(pthread_spin_lock(&spin), 0);
+	CHECK_EQ(pthread_create(&t, 0, spin_once, 0), 0);
+	usleep(1000);
+	CHECK_EQ(pthread_spin_unlock(&spin), 0);
+	CHECK_EQ(pthread_join(t, 0), 0);
+}
+
 static void *last_one(void *main_thread)
 {
 	CHECK_EQ(pthread_join(*(pthread_t *)main_thread, 0), 0);
@@ -190,6 +209,7 @@ int main(void)
 	RUN(many_threads);
 	RUN(cancels);
 	RUN(once_and_barrier_and_rwlock);
+	RUN(spin_locks_let_the_holder_run);
 	self = pthread_self();
 	CHECK_EQ(pthread_create(&t, 0, last_one, &self), 0);
 	pthread_exit(0); /* the process goes on without its first thread */
