@@ -27,6 +27,7 @@ struct dns_client {
 	struct wh_loop_timer idle;
 	uint32_t queries; /* under way */
 	bool serving;     /* in client_serve */
+	bool peer_closed;
 };
 
 struct dns_query {

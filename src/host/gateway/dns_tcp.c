@@ -92,7 +92,8 @@ static void client_serve(struct dns_client *client)
 	while (client->tcp && client_step(client)) {
 	}
 	client->serving = false;
-	if (!client->tcp || (!client->queries && wh_net_tcp_at_end(client->tcp)))
+	/* What is left behind the guest's FIN is no whole question. */
+	if (!client->tcp || (!client->queries && client->peer_closed))
 		dns_client_free(client);
 }
 
@@ -107,6 +108,8 @@ void dns_client_query_done(struct dns_client *client)
 static void client_event(struct wh_net_tcp *s, uint32_t events)
 {
 	struct dns_client *client = wh_net_tcp_ctx(s);
+	if (events & WH_NET_PEER_CLOSED)
+		client->peer_closed = true;
 	if (events & WH_NET_FAILED)
 		dns_client_free(client);
 	else
