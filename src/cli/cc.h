@@ -7,9 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* An object file with an embedded archive (wherry/abi/archive.h). */
+/* An embedded archive (wherry/abi/archive.h) in temporary files; paths, or NULL. */
 struct cc_archive {
-	char *object; /* path of a temporary file, or NULL */
+	char *data;
+	char *object; /* for the linker: an assembler source that includes `data` */
 };
 
 /* Packs the folder `root`. 0, or an exit status after printing why. */

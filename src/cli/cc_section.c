@@ -128,6 +128,8 @@ int cc_manifest_set(const char *path, const struct wh_manifest *values)
 	memcpy(&m, page + at, sizeof m);
 	m.memory_min = values->memory_min ? values->memory_min : m.memory_min;
 	m.memory_default = values->memory_default ? values->memory_default : m.memory_default;
+	if (!values->memory_min && m.memory_min > m.memory_default)
+		m.memory_min = m.memory_default;
 	m.stack_size = values->stack_size ? values->stack_size : m.stack_size;
 	memcpy(m.name, values->name, sizeof m.name);
 	status = write_at(fd, &m, sizeof m, (uint64_t)at) ? 0 : fail(path, "cannot write");
