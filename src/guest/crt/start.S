@@ -38,7 +38,7 @@ wh_native_start:
 	.long 7, 128, 0x57484d31
 	.asciz "Wherry"
 	.balign 4
-	.long 1, 128, 1, 0 /* version, size, boot_version, flags */
+	.long 1, 128, 1 /* version, size, boot_version; the linker script knows the flags */
 	.section .note.wherry.name, "a", @note
 	.zero 64
 
