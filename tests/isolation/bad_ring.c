@@ -11,9 +11,9 @@
 #include <wherry/abi/boot.h>
 #include <wherry/abi/shm.h>
 
-const struct wh_boot_info *kern_boot(void);
-struct wh_boot_control *kern_control(void);
-void kern_plat_doorbell(void);
+const struct wh_boot_info *kern_boot(void) __asm__("wh_kern_boot");
+struct wh_boot_control *kern_control(void) __asm__("wh_kern_control");
+void kern_plat_doorbell(void) __asm__("wh_kern_plat_doorbell");
 
 #define NEEDS_RESET 0x40u
 #define DRIVER_OK 15u

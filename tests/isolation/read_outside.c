@@ -3,7 +3,7 @@
 
 /* Behind the last byte of RAM. The address comes from the kernel that is linked in. */
 #include <wherry/abi/boot.h>
-const struct wh_boot_info *kern_boot(void);
+const struct wh_boot_info *kern_boot(void) __asm__("wh_kern_boot");
 
 int main(void)
 {

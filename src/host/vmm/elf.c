@@ -138,14 +138,15 @@ int wh_elf_open(const struct wh_elf_input *input, struct wh_elf *ret_elf, struct
 	error = read_segments(&elf, wh_load_le64(h + 32), wh_load_le16(h + 56), diag);
 	if (error < 0)
 		return error;
-	/* Sections serve people only: without a usable table there are none. */
 	elf.sections_offset = wh_load_le64(h + 40);
-	uint32_t count = wh_load_le16(h + 60);
-	if (wh_load_le16(h + 58) == SHDR_SIZE && count <= WH_ELF_SECTIONS_MAX &&
-	    wh_range_inside(elf.sections_offset, (uint64_t)count * SHDR_SIZE, input->size)) {
-		elf.section_count = count;
-		elf.section_names = wh_load_le16(h + 62);
-	}
+	elf.section_count = elf.sections_offset ? wh_load_le16(h + 60) : 0;
+	elf.section_names = wh_load_le16(h + 62);
+	if (elf.section_count &&
+	    (wh_load_le16(h + 58) != SHDR_SIZE || elf.section_count > WH_ELF_SECTIONS_MAX ||
+	     !wh_range_inside(elf.sections_offset, (uint64_t)elf.section_count * SHDR_SIZE,
+			      input->size)))
+		return wh_diag_set(diag, -WH_ENOEXEC,
+				   "truncated ELF file: the section headers are not inside");
 	*ret_elf = elf;
 	return 0;
 }
