@@ -92,6 +92,9 @@ static void parse_device(const char *at, const char *end, struct pvh_command *c)
 	if (size < 0x100 || address % 4 || address > 1ull << 46 || irq > 255 ||
 	    c->device_count == WH_BOOT_DEVICES_MAX)
 		return;
+	for (uint32_t i = 0; i < c->device_count; i++)
+		if (c->device[i].regs == address)
+			return;
 	c->device[c->device_count++] = (struct wh_boot_device){ .transport = WH_BOOT_TRANSPORT_MMIO,
 								.irq = (uint32_t)irq,
 								.regs = address };
@@ -142,12 +145,13 @@ int pvh_command_parse(const char *text, uint32_t size, const char *name, char *s
 				continue;
 			}
 			const char *next = word_end(at, end);
-			if (arguments && pass == 0) {
+			bool device =
+				next - at > (int64_t)key_size && !memcmp(at, device_key, key_size);
+			if (device && pass == 0) {
+				parse_device(at + key_size, next, c);
+			} else if (arguments && !device && pass == 0) {
 				put_word(&w, at, next);
 				c->argc++;
-			} else if (!arguments && pass == 0 && next - at > (int64_t)key_size &&
-				   !memcmp(at, device_key, key_size)) {
-				parse_device(at + key_size, next, c);
 			} else if (!arguments && pass == 1 && is_environment(at, next)) {
 				put_word(&w, at, next);
 				c->envc++;

@@ -47,7 +47,8 @@ struct pvh_image {
 /* The command line `text` of `size` bytes, cut at a NUL: devices and arguments.
  *
  *	virtio_mmio.device=<size>[K]@0x<address>:<irq>	   a device (Linux's syntax), at most
- *							   WH_BOOT_DEVICES_MAX
+ *							   WH_BOOT_DEVICES_MAX; also behind --,
+ *							   where QEMU appends them
  *	-- word...		      arguments; words in double quotes may hold blanks
  *	KEY=VALUE before --	      environment, when KEY has only A-Z, 0-9 and _
  *
