@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <kern/plat.h>
 #include <kern/thread.h>
+#include <posix/enosys.h>
 #include <posix/thread.h>
 #include <wherry/base/errors.h>
 
@@ -13,13 +14,17 @@ enum {
 	CLONE_CHILD_SETTID = 0x1000000
 };
 
+/* There whenever execve is, so whenever somebody wants a process. */
+__attribute__((weak)) long wh_enosys(const char *name, bool *once);
+
 /* Threads only: a process of its own would need an address space of its own. */
 int wh_thread_clone(int (*fn)(void *), void *stack, int flags, void *arg, int *ptid, void *tls,
 		    int *ctid)
 {
 	const int needed = CLONE_VM | CLONE_THREAD | CLONE_SETTLS;
+	static bool once;
 	if ((flags & needed) != needed)
-		return -WH_ENOSYS;
+		return wh_enosys ? (int)wh_enosys("clone (a process)", &once) : -WH_ENOSYS;
 	struct kern_thread *self = kern_self();
 	struct kern_thread *t = kern_thread_new(fn, arg, stack, (uint64_t)(uintptr_t)tls);
 	if (!t)
