@@ -62,6 +62,7 @@ enum wh_block_io_kind {
 
 /* The caller must not wait: io->done is not called and submit returns the result. */
 #define WH_BLOCK_IO_NOW 1u
+#define WH_BLOCK_IO_UNMAP 2u /* zero: space may be given back */
 
 struct wh_block_io {
 	enum wh_block_io_kind kind;
