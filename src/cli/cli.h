@@ -48,6 +48,7 @@ struct cli_command {
 int cmd_run(int argc, char **argv);
 int cmd_cc(int argc, char **argv);
 int cmd_image(int argc, char **argv);
+int cmd_disk(int argc, char **argv);
 extern const struct cli_command cli_command_run;
 extern const struct cli_command cli_command_image;
 

@@ -18,6 +18,7 @@ static int cmd_version(int argc, char **argv);
 /* Present when the sysroot is built. */
 __attribute__((weak)) int cmd_cc(int argc, char **argv);
 __attribute__((weak)) int cmd_image(int argc, char **argv);
+__attribute__((weak)) int cmd_disk(int argc, char **argv);
 
 static const struct cli_command commands[] = {
 	{ .name = "run",
@@ -25,6 +26,7 @@ static const struct cli_command commands[] = {
 	  .run = cmd_run },
 	{ .name = "cc", .summary = "compile and link C programs into images", .run = cmd_cc },
 	{ .name = "image", .summary = "show what is inside an image, and why", .run = cmd_image },
+	{ .name = "disk", .summary = "make and examine disk images", .run = cmd_disk },
 	{ .name = "help",
 	  .summary = "show this list, or the options of a command",
 	  .run = cmd_help },
