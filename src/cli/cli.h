@@ -51,6 +51,7 @@ int cmd_image(int argc, char **argv);
 int cmd_disk(int argc, char **argv);
 extern const struct cli_command cli_command_run;
 extern const struct cli_command cli_command_image;
+extern const struct cli_command cli_command_disk;
 
 /* Ids that every table may use. */
 #define CLI_END 0        /* no more arguments */

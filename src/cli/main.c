@@ -15,18 +15,13 @@
 static int cmd_help(int argc, char **argv);
 static int cmd_version(int argc, char **argv);
 
-/* Present when the sysroot is built. */
-__attribute__((weak)) int cmd_cc(int argc, char **argv);
-__attribute__((weak)) int cmd_image(int argc, char **argv);
-__attribute__((weak)) int cmd_disk(int argc, char **argv);
-
 static const struct cli_command commands[] = {
 	{ .name = "run",
 	  .summary = "start an image and be its standard input and output",
 	  .run = cmd_run },
 	{ .name = "cc", .summary = "compile and link C programs into images", .run = cmd_cc },
 	{ .name = "image", .summary = "show what is inside an image, and why", .run = cmd_image },
-	{ .name = "disk", .summary = "make and examine disk images", .run = cmd_disk },
+	{ .name = "disk", .summary = "make and describe disk images", .run = cmd_disk },
 	{ .name = "help",
 	  .summary = "show this list, or the options of a command",
 	  .run = cmd_help },

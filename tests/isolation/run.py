@@ -145,7 +145,7 @@ def bad_files(image, work):
         ("manifest stack", manifest(56, 8, 2**62)), ("manifest name", lambda d: d.__setitem__(
             slice(find_manifest(d) + 64, find_manifest(d) + 128), b"x" * 64)),
         ("truncated header", lambda d: d.__delitem__(slice(40, None))),
-        ("truncated half", lambda d: d.__delitem__(slice(len(d) // 3, None))),
+        ("truncated segment", lambda d: d.__delitem__(slice(0x1800, None))),
         ("empty", lambda d: d.clear()),
     ]
     return [(n, mutated(image, work, f"bad-{i}", c)) for i, (n, c) in enumerate(cases)]
