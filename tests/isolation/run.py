@@ -44,6 +44,12 @@ KVM = {
     "socket_call": (BROKE, r"fault", None),
     "bad_ring": None,  # shared-memory transport only; mmio rings are hostile in tests of their own
 }
+# What only ring 0 can try: the processor's second level of page tables is all that is left then.
+KVM_ONLY = {
+    "ring0_write_text": (BROKE, r"fault.*outside its memory, or write to its text", "slot"),
+    "ring0_map_outside": (BROKE, r"fault.*outside its memory", "memory"),
+    "ring0_triple_fault": (BROKE, r"triple fault", None),
+}
 
 
 def run(wherry, engine, image, extra=(), env=None, timeout=20):

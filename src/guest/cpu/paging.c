@@ -12,6 +12,13 @@
 #define LARGE_SIZE (2ull << 20)
 #define ENTRIES 512u
 
+const uint64_t cpu_paging_rights[] = {
+	[CPU_PAGING_RX] = PRESENT,
+	[CPU_PAGING_R] = PRESENT | NO_EXECUTE,
+	[CPU_PAGING_RW] = PRESENT | WRITABLE | NO_EXECUTE,
+	[CPU_PAGING_IO] = PRESENT | WRITABLE | NO_EXECUTE | UNCACHED,
+};
+
 static uint64_t *new_table(struct cpu_paging *p)
 {
 	if (p->end - p->next < CPU_PAGE) {
@@ -52,13 +59,7 @@ static uint64_t *descend(struct cpu_paging *p, uint64_t *table, uint64_t address
 void cpu_paging_map(struct cpu_paging *p, uint64_t start, uint64_t end,
 		    enum cpu_paging_access access, bool small)
 {
-	static const uint64_t rights[] = {
-		[CPU_PAGING_RX] = PRESENT,
-		[CPU_PAGING_R] = PRESENT | NO_EXECUTE,
-		[CPU_PAGING_RW] = PRESENT | WRITABLE | NO_EXECUTE,
-		[CPU_PAGING_IO] = PRESENT | WRITABLE | NO_EXECUTE | UNCACHED,
-	};
-	uint64_t bits = rights[access];
+	uint64_t bits = cpu_paging_rights[access];
 	if ((start | end) % CPU_PAGE || start > end || end > 1ull << 47)
 		p->failed = true;
 	while (!p->failed && start < end) {

@@ -3,7 +3,7 @@
 # TIMEOUT=120
 failed=0
 for image in /bin/guest-*; do
-	[ $image = /bin/guest-ending ] && continue
+	case $image in */guest-ending | */guest-stop) continue ;; esac # run.sh
 	if wherry run --engine kvm "$image"; then echo "ok $image"; else echo "FAIL $image: status $?"; failed=1; fi
 done
 exit $failed

@@ -1,3 +1,4 @@
 # SPDX-License-Identifier: ISC
-# Exit statuses, messages, streams and arguments of an image on kvm.
-ENGINE=kvm sh /bin/ending wherry /bin/guest-ending
+# Exit statuses, messages, streams, arguments and signals of an image on kvm.
+export ENGINE=kvm
+sh /bin/ending wherry /bin/guest-ending && sh /bin/stopping wherry /bin/guest-stop

@@ -15,6 +15,9 @@
 
 enum cpu_paging_access { CPU_PAGING_RX, CPU_PAGING_R, CPU_PAGING_RW, CPU_PAGING_IO };
 
+/* Bits of a last-level entry for each access. Visible so that a test can find and change it. */
+extern const uint64_t cpu_paging_rights[4];
+
 struct cpu_paging {
 	uint64_t *root;
 	uint64_t next, end; /* memory for tables: pages left */
