@@ -98,7 +98,7 @@ static void waits_for_signals(void)
 	CHECK_EQ(sigprocmask(SIG_UNBLOCK, &set, 0), 0);
 }
 
-static void interrupts_sleep_and_restarts_read(void)
+static void interrupts_sleep(void)
 {
 	struct itimerval v = { .it_value = { 0, 10000 } };
 	struct timespec t = { 5, 0 }, left = { 0, 0 };
@@ -115,6 +115,51 @@ static void interrupts_sleep_and_restarts_read(void)
 	CHECK_EQ(setitimer(ITIMER_REAL, &v, 0), 0);
 	CHECK_EQ(alarm(100), 0);
 	CHECK_EQ(alarm(0), 100);
+}
+
+static int ends[2];
+
+static void *write_later(void *text)
+{
+	usleep(30000);
+	CHECK_EQ(write(ends[1], text, strlen(text)), strlen(text));
+	return 0;
+}
+
+static void restarts_read_if_asked(void)
+{
+	struct itimerval v = { .it_value = { 0, 5000 } };
+	pthread_t t;
+	char text[16];
+	CHECK_EQ(pipe(ends), 0);
+	install(SIGALRM, handler, SA_RESTART);
+	CHECK_EQ(pthread_create(&t, 0, write_later, "abc"), 0);
+	CHECK_EQ(setitimer(ITIMER_REAL, &v, 0), 0);
+	CHECK_EQ(read(ends[0], text, sizeof text), 3);
+	CHECK_EQ(caught, SIGALRM);
+	CHECK_EQ(pthread_join(t, 0), 0);
+
+	install(SIGALRM, handler, 0);
+	CHECK_EQ(setitimer(ITIMER_REAL, &v, 0), 0);
+	CHECK(read(ends[0], text, sizeof text) < 0 && errno == EINTR);
+	CHECK_EQ(caught, SIGALRM);
+
+	/* standard I/O does not ask for a cancellation point */
+	FILE *f = fdopen(ends[0], "r");
+	install(SIGALRM, handler, SA_RESTART);
+	CHECK_EQ(pthread_create(&t, 0, write_later, "line\n"), 0);
+	CHECK_EQ(setitimer(ITIMER_REAL, &v, 0), 0);
+	CHECK(fgets(text, sizeof text, f) && !strcmp(text, "line\n"));
+	CHECK_EQ(caught, SIGALRM);
+	CHECK_EQ(pthread_join(t, 0), 0);
+	fclose(f);
+
+	signal(SIGPIPE, SIG_IGN);
+	CHECK(write(ends[1], "x", 1) < 0 && errno == EPIPE);
+	install(SIGPIPE, handler, 0);
+	CHECK(write(ends[1], "x", 1) < 0 && errno == EPIPE);
+	CHECK_EQ(caught, SIGPIPE);
+	close(ends[1]);
 }
 
 static void jump_out(int signo)
@@ -186,6 +231,27 @@ static void signals_reach_the_thread(void)
 	CHECK_EQ(caught, SIGUSR2);
 }
 
+static volatile int notified;
+static void note_timer(union sigval value)
+{
+	notified += value.sival_int;
+}
+
+static void timers_may_start_threads(void)
+{
+	timer_t id;
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD,
+				  .sigev_notify_function = note_timer,
+				  .sigev_value.sival_int = 5 };
+	struct itimerspec v = { { 0, 0 }, { 0, 2000000 } };
+	CHECK_EQ(timer_create(CLOCK_REALTIME, &event, &id), 0);
+	CHECK_EQ(timer_settime(id, 0, &v, 0), 0);
+	while (!notified)
+		usleep(1000);
+	CHECK_EQ(notified, 5);
+	CHECK_EQ(timer_delete(id), 0);
+}
+
 static void posix_timers(void)
 {
 	timer_t id;
@@ -207,12 +273,14 @@ int main(void)
 	RUN(raise_and_kill);
 	RUN(blocked_signals_wait);
 	RUN(waits_for_signals);
-	RUN(interrupts_sleep_and_restarts_read);
+	RUN(interrupts_sleep);
+	RUN(restarts_read_if_asked);
 	RUN(handlers_may_jump);
 	RUN(faults_reach_handlers);
 	RUN(uses_the_alternate_stack);
 	RUN(signals_reach_the_thread);
 	RUN(posix_timers);
+	RUN(timers_may_start_threads);
 	printf("ok\n");
 	return 0;
 }

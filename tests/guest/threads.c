@@ -140,6 +140,56 @@ static void *sleep_for_ever(void *arg)
 	return 0;
 }
 
+static int cleaned;
+static void clean(void *by)
+{
+	cleaned += (int)(intptr_t)by;
+}
+
+static void *read_until_cancelled(void *pipe_end)
+{
+	char c;
+	pthread_cleanup_push(clean, (void *)7);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, 0);
+	usleep(3000); /* cancelled meanwhile, and goes on */
+	cleaned = 1;
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, 0);
+	for (;;)
+		(void)!read(*(int *)pipe_end, &c, 1);
+	pthread_cleanup_pop(0);
+	return 0;
+}
+
+static void *wait_until_cancelled(void *unused)
+{
+	pthread_mutex_lock(&mutex);
+	pthread_cleanup_push((void (*)(void *))pthread_mutex_unlock, &mutex);
+	for (;;)
+		pthread_cond_wait(&cond, &mutex);
+	pthread_cleanup_pop(0);
+	return 0;
+}
+
+static void cancels_waits_and_cleans_up(void)
+{
+	pthread_t t, u;
+	void *result;
+	int ends[2];
+	CHECK_EQ(pipe(ends), 0);
+	CHECK_EQ(pthread_create(&t, 0, read_until_cancelled, &ends[0]), 0);
+	CHECK_EQ(pthread_create(&u, 0, wait_until_cancelled, 0), 0);
+	usleep(1000);
+	CHECK_EQ(pthread_cancel(t), 0);
+	CHECK_EQ(pthread_cancel(u), 0);
+	CHECK_EQ(pthread_join(t, &result), 0);
+	CHECK(result == PTHREAD_CANCELED);
+	CHECK_EQ(cleaned, 8);
+	CHECK_EQ(pthread_join(u, &result), 0);
+	CHECK(result == PTHREAD_CANCELED);
+	CHECK_EQ(pthread_mutex_trylock(&mutex), 0);
+	CHECK_EQ(pthread_mutex_unlock(&mutex), 0);
+}
+
 static void cancels(void)
 {
 	pthread_t t;
@@ -208,6 +258,7 @@ int main(void)
 	RUN(locals_and_destructors);
 	RUN(many_threads);
 	RUN(cancels);
+	RUN(cancels_waits_and_cleans_up);
 	RUN(once_and_barrier_and_rwlock);
 	RUN(spin_locks_let_the_holder_run);
 	self = pthread_self();

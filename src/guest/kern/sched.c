@@ -106,6 +106,7 @@ static void idle(void *unused)
 		uint32_t seen = host_events();
 		uint64_t deadline;
 		run_pollers(&deadline);
+		wh_assert(!*(volatile uint64_t *)work_stack); /* the pollers' frames fit */
 		struct kern_thread *t = next_runnable();
 		if (t) {
 			make_current(t);
