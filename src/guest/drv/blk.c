@@ -28,6 +28,7 @@ struct drv_blk {
 	uint64_t sectors;
 	uint32_t transfer_max; /* bytes */
 	bool locked;
+	bool broken; /* the device answered nonsense: every request ends with -WH_EIO */
 	uint64_t ring[(26 * ENTRIES + 15) / 8 + 1] __attribute__((aligned(16)));
 	struct wh_virtq_driver_slot slots[ENTRIES];
 };
@@ -77,14 +78,22 @@ void drv_blk_unlock(struct drv_blk *b)
 
 static bool take_answers(struct drv_blk *b)
 {
+	struct request *request;
 	void *cookie;
 	uint32_t written;
-	bool any = false;
-	while (wh_virtq_driver_get(&b->q, &cookie, &written) > 0) {
-		((struct request *)cookie)->done = true;
-		any = true;
+	int r;
+	if (b->broken || !wh_virtq_driver_pending(&b->q))
+		return false;
+	do {
+		while ((r = wh_virtq_driver_get(&b->q, &cookie, &written)) > 0)
+			((struct request *)cookie)->done = true;
+	} while (r == 0 && wh_virtq_driver_interrupts_on(&b->q));
+	b->broken = r < 0;
+	while (b->broken && (request = wh_virtq_driver_detach(&b->q))) {
+		request->status = WH_VIRTIO_BLK_S_IOERR;
+		request->done = true;
 	}
-	return any;
+	return true;
 }
 
 static uint64_t poll(struct kern_poller *poller, uint64_t now_ns)
@@ -107,10 +116,11 @@ static int submit(struct drv_blk *b, uint32_t type, uint64_t sector, void *data,
 		iov[n++] = (struct wh_iov){ data, size };
 	iov[n] = (struct wh_iov){ &r.status, 1 };
 	uint32_t in = 1 + (size && device_writes);
-	int e;
-	while ((e = wh_virtq_driver_add(&b->q, iov, n + 1 - in, in, &r)) == -WH_EAGAIN)
+	int e = 0;
+	while (!b->broken &&
+	       (e = wh_virtq_driver_add(&b->q, iov, n + 1 - in, in, &r)) == -WH_EAGAIN)
 		wait(b);
-	if (e < 0)
+	if (b->broken || e < 0)
 		return -WH_EIO;
 	drv_virtio_kick(&b->dev, 0, &b->q);
 	while (!__atomic_load_n(&r.done, __ATOMIC_RELAXED))

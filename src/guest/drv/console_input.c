@@ -42,7 +42,10 @@ static void rx_fill(void)
 	if (!drv_console.rx_started)
 		rx_start();
 	while (!rx_left && !drv_console.rx_eof) {
-		if (wh_virtq_driver_get(&drv_console.rx, &cookie, &size) <= 0)
+		int r = wh_virtq_driver_get(&drv_console.rx, &cookie, &size);
+		if (r == 0 && wh_virtq_driver_interrupts_on(&drv_console.rx))
+			continue;
+		if (r <= 0)
 			return;
 		rx_current = (uint32_t)((uint8_t *)cookie - rx_buffer[0]) / RX_SIZE;
 		rx_at = cookie;

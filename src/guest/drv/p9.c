@@ -87,6 +87,16 @@ static void finish_clunk(struct drv_p9 *d, struct clunk *c)
 	kern_free(c, sizeof *c);
 }
 
+static void finish(struct drv_p9 *d, struct exchange *x, uint32_t written)
+{
+	x->written = written;
+	x->done = true;
+	if (d->clunks[x->call.tag] == x)
+		finish_clunk(d, WH_CONTAINER_OF(x, struct clunk, x));
+	else
+		kern_waitq_wake(&x->waitq, LX_POLLIN, UINT32_MAX);
+}
+
 static uint64_t poll(struct kern_poller *poller, uint64_t now_ns)
 {
 	struct drv_p9 *d = WH_CONTAINER_OF(poller, struct drv_p9, poller);
@@ -95,15 +105,10 @@ static uint64_t poll(struct kern_poller *poller, uint64_t now_ns)
 	int r;
 	if (d->state == BROKEN || !wh_virtq_driver_pending(&d->q))
 		return KERN_FOREVER;
-	while ((r = wh_virtq_driver_get(&d->q, &cookie, &written)) > 0) {
-		struct exchange *x = cookie;
-		x->written = written;
-		x->done = true;
-		if (d->clunks[x->call.tag] == x)
-			finish_clunk(d, WH_CONTAINER_OF(x, struct clunk, x));
-		else
-			kern_waitq_wake(&x->waitq, LX_POLLIN, UINT32_MAX);
-	}
+	do {
+		while ((r = wh_virtq_driver_get(&d->q, &cookie, &written)) > 0)
+			finish(d, cookie, written);
+	} while (r == 0 && wh_virtq_driver_interrupts_on(&d->q));
 	if (r < 0)
 		break_session(d);
 	kern_waitq_wake(&d->waitq, LX_POLLOUT, UINT32_MAX);
