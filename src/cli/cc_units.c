@@ -311,7 +311,14 @@ static void write_units(struct map *m, FILE *to)
 	}
 }
 
-/* The program's own symbol that leads to each missing call. */
+/* Is it part of what every image is linked with, not of the program? */
+static bool is_ours(const char *file)
+{
+	size_t length;
+	return member_of(file, "libwherry.a", &length) || member_of(file, "libc.a", &length);
+}
+
+/* The symbol that the program itself asks for and that leads to each missing call. */
 static void report_missing(struct map *m,
 			   void (*fn)(void *ctx, const char *call, const char *symbol), void *ctx)
 {
@@ -323,8 +330,8 @@ static void report_missing(struct map *m,
 			continue;
 		for (unsigned n = 0; n < CHAIN_MAX; n++) {
 			struct member *by = outer->by ? find(m, outer->by) : NULL;
-			if (!by)
-				break;
+			if (!by || !is_ours(by->file))
+				break; /* an object, or an archive of the program's */
 			outer = by;
 		}
 		fn(ctx, u->symbol + 7, outer->symbol ? outer->symbol : u->symbol);

@@ -537,25 +537,35 @@ static void add_missing(void *ctx, const char *call, const char *symbol)
 	m->call[m->count++] = strdup(call);
 }
 
-/* One warning a symbol, with all its calls. */
+/* The calls that the program's symbol leads to, each once; the first entry is spared. */
+static unsigned take_calls(struct missing *m, unsigned first, char *to, size_t size)
+{
+	unsigned count = 0;
+	size_t at = 0;
+	for (unsigned k = first; k < m->count; k++) {
+		if (!m->symbol[k] || strcmp(m->symbol[k], m->symbol[first]))
+			continue;
+		int n = snprintf(to + at, size - at, count++ ? ", %s" : "%s", m->call[k]);
+		at = n < 0 || (size_t)n >= size - at ? size - 1 : at + (size_t)n;
+		if (k != first)
+			m->symbol[k] = NULL;
+	}
+	return count;
+}
+
+/* One warning a symbol. */
 static void write_warnings(struct missing *m, FILE *to)
 {
+	char calls[512];
 	for (unsigned i = 0; i < m->count; i++) {
-		bool plain = !strcmp(m->symbol[i] ? m->symbol[i] : "", m->call[i]), first = true;
 		if (!m->symbol[i])
 			continue;
+		bool several = take_calls(m, i, calls, sizeof calls) > 1;
 		fprintf(to, "\t.section .gnu.warning.%s, \"\", @progbits\n\t.ascii \"",
 			m->symbol[i]);
-		for (unsigned k = i; k < m->count; k++) {
-			if (!m->symbol[k] || strcmp(m->symbol[k], m->symbol[i]))
-				continue;
-			fprintf(to, first ? "system call %s" : ", %s", m->call[k]);
-			first = false;
-			if (k != i)
-				m->symbol[k] = NULL;
-		}
-		fputs(" is not implemented", to);
-		if (!plain)
+		fprintf(to, "system call%s %s %s not implemented", several ? "s" : "", calls,
+			several ? "are" : "is");
+		if (several || strcmp(m->symbol[i], m->call[i]))
 			fprintf(to, " (which %s uses)", m->symbol[i]);
 		fputs(" and will fail with ENOSYS\"\n\t.section .note.GNU-stack, \"\", @progbits\n",
 		      to);

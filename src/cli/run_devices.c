@@ -24,11 +24,6 @@
 #define OFFLOADS (WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 | WH_NET_LINK_TSO6)
 
 /* TODO: leave out when the last of these devices is built; until then the options are refused. */
-#pragma weak wh_block_image_open
-#pragma weak wh_block_close
-#pragma weak wh_block_file_close
-#pragma weak wh_dev_blk_new
-#pragma weak wh_dev_blk_free
 #pragma weak wh_p9_hostdir_open
 #pragma weak wh_p9_hostdir_ops
 #pragma weak wh_dev_9p_new
@@ -274,10 +269,9 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 	r->console_tty = isatty(STDOUT_FILENO);
 	if (r->console_tty)
 		config->boot_flags |= WH_BOOT_CONSOLE_TTY;
-	if ((r->options.disk_count && !wh_block_image_open) ||
-	    (r->options.volume_count && !wh_p9_hostdir_open) ||
+	if ((r->options.volume_count && !wh_p9_hostdir_open) ||
 	    (r->options.publish_count && !wh_dev_net_new)) {
-		cli_error("disks, folders or ports are not built in yet");
+		cli_error("folders or ports are not built in yet");
 		return CLI_ERROR;
 	}
 	if (r->options.disk_count)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <dirent.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -205,6 +206,122 @@ static void wakes_both_sides(void)
 	finish(&r);
 }
 
+/* With each level that this host grants, and with none. */
+static void confines_as_far_as_the_host_lets(void)
+{
+	static const enum wh_vmm_sandbox levels[] = { WH_VMM_SANDBOX_AUTO, WH_VMM_SANDBOX_MINIMAL,
+						      WH_VMM_SANDBOX_STRICT };
+	const char *argv[] = { "guest", "exit", NULL }, *envp[] = { "4", NULL };
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(levels); i++) {
+		struct run r = { 0 };
+		struct wh_diag diag = { "" };
+		CHECK_EQ(wh_loop_new(&r.loop), 0);
+		struct wh_vmm_config config = config_of(&r, argv, envp);
+		config.sandbox = levels[i];
+		CHECK_EQ(wh_vmm_image_open(guest_path, &r.image, &diag), 0);
+		CHECK_EQ(wh_vmm_machine_new(&config, r.image, r.loop, &r.machine, &diag), 0);
+		int error = wh_vmm_machine_start(r.machine, &diag);
+		if (error < 0) {
+			CHECK_EQ(levels[i], WH_VMM_SANDBOX_STRICT);
+			CHECK(diag.text[0]);
+		} else {
+			wh_loop_run(r.loop);
+			CHECK_EQ(r.how.value, 4);
+		}
+		finish(&r);
+	}
+}
+
+/* In a child that has used up its user namespaces: strict fails with a reason, auto goes on. */
+static void lives_without_namespaces(void)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		FILE *f;
+		if (unshare(CLONE_NEWUSER) ||
+		    !(f = fopen("/proc/sys/user/max_user_namespaces", "w")))
+			_exit(77);
+		if (fputs("0", f) < 0 || fclose(f))
+			_exit(77);
+		const char *argv[] = { "guest", "exit", NULL }, *envp[] = { "4", NULL };
+		struct run r = { 0 };
+		struct wh_diag diag = { "" };
+		int bad = wh_loop_new(&r.loop);
+		struct wh_vmm_config config = config_of(&r, argv, envp);
+		bad |= wh_vmm_image_open(guest_path, &r.image, &diag);
+		config.sandbox = WH_VMM_SANDBOX_STRICT;
+		bad |= wh_vmm_machine_new(&config, r.image, r.loop, &r.machine, &diag);
+		bad |= wh_vmm_machine_start(r.machine, &diag) >= 0 || !diag.text[0];
+		wh_vmm_machine_free(r.machine);
+		config.sandbox = WH_VMM_SANDBOX_AUTO;
+		bad |= wh_vmm_machine_new(&config, r.image, r.loop, &r.machine, &diag);
+		bad |= wh_vmm_machine_start(r.machine, &diag) < 0;
+		if (!bad)
+			wh_loop_run(r.loop);
+		_exit(bad || r.how.value != 4);
+	}
+	int status;
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		test_skip("no user namespaces to take away");
+	CHECK_EQ(status, 0);
+}
+
+static const struct {
+	const char *attack, *value;
+	int signal;     /* 0 = the guest's own handler reports a page fault */
+	uint64_t error; /* bits that must be set: 2 write, 16 fetch */
+} attacks[] = {
+	{ "write-text", "", 0, 2 },
+	{ "write-rodata", "", 0, 2 },
+	{ "write-relro", "", 0, 2 },
+	{ "execute-data", "", 0, 16 },
+	{ "execute-stack", "", 0, 16 },
+	{ "execute-heap", "", 0, 16 },
+	{ "read-null", "", 0, 0 },
+	{ "read-outside", "", 0, 0 },
+	{ "read-below", "", 0, 0 },
+	{ "overflow-stack", "", 0, 2 },
+	{ "system-call", "39", SIGSYS, 0 },
+	{ "system-call", "41", SIGSYS, 0 },
+	{ "system-call", "1073741863", SIGSYS, 0 },
+	{ "system-call-32", "", SIGSYS, 0 },
+	{ "write-other", "", SIGSYS, 0 },
+	{ "futex-other", "", SIGSYS, 0 },
+	{ "futex-wake", "", SIGSYS, 0 },
+	{ "clock-other", "", SIGSYS, 0 },
+};
+
+static void holds_against_attacks(void)
+{
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(attacks); i++) {
+		struct wh_vmm_exit how = run_guest(attacks[i].attack, attacks[i].value);
+		if (how.host_signal != attacks[i].signal ||
+		    (!attacks[i].signal &&
+		     (how.kind != WH_BOOT_EXIT_FAULT || how.fault_vector != 14 ||
+		      (how.fault_error & 18) != attacks[i].error)))
+			test_fail(__FILE__, __LINE__,
+				  "%s %s: kind %d value %d signal %d error 0x%llx",
+				  attacks[i].attack, attacks[i].value, (int)how.kind, how.value,
+				  how.host_signal, (unsigned long long)how.fault_error);
+	}
+}
+
+static void names_faults(void)
+{
+	struct wh_vmm_image *image;
+	const char *name = "";
+	uint64_t offset = 1;
+	CHECK_EQ(wh_vmm_image_open(guest_path, &image, NULL), 0);
+	CHECK_EQ(wh_vmm_image_symbol(image, wh_vmm_image_manifest(image)->trap_entry + 3, &name,
+				     &offset),
+		 0);
+	CHECK_STR(name, "trap_entry");
+	CHECK_EQ(offset, 3);
+	CHECK_EQ(wh_vmm_image_symbol(image, 1ull << 40, &name, &offset), -WH_ENOENT);
+	wh_vmm_image_close(image);
+}
+
 static void refuses_bad_configs(void)
 {
 	struct run r = { 0 };
@@ -238,6 +355,10 @@ int main(int argc, char **argv)
 	RUN(frees_in_every_state);
 	RUN(wakes_both_sides);
 	RUN(leaks_no_descriptor);
+	RUN(confines_as_far_as_the_host_lets);
+	RUN(lives_without_namespaces);
+	RUN(holds_against_attacks);
+	RUN(names_faults);
 	RUN(refuses_bad_configs);
 	return test_end();
 }

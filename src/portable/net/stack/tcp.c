@@ -288,6 +288,24 @@ static int port_choose(struct wh_net *net, struct wh_net_tuple *t, bool listener
 	return -WH_EADDRINUSE;
 }
 
+int wh_net_tcp_bindable(struct wh_net *net, struct wh_net_end *local, bool v6only)
+{
+	struct wh_net_tuple t = { .local = *local };
+	if (!local_allowed(net, &local->ip))
+		return -WH_EADDRNOTAVAIL;
+	if (local->port)
+		return tcp_port_used(net, local, v6only) ? -WH_EADDRINUSE : 0;
+	int error = port_choose(net, &t, true);
+	if (!error)
+		local->port = t.local.port;
+	return error;
+}
+
+uint32_t wh_net_tcp_waiting(const struct wh_net_tcp *listener)
+{
+	return listener->ready_count;
+}
+
 int wh_net_tcp_listen(struct wh_net *net, const struct wh_net_end *local, bool v6only,
 		      uint32_t backlog, const struct wh_net_tcp_ops *ops, void *ctx,
 		      struct wh_net_tcp **ret_listener)
@@ -295,12 +313,7 @@ int wh_net_tcp_listen(struct wh_net *net, const struct wh_net_end *local, bool v
 	struct wh_net_tuple t = { .local = *local };
 	int error = 0;
 	wh_assert(net->tcp);
-	if (!local_allowed(net, &local->ip))
-		return -WH_EADDRNOTAVAIL;
-	if (!t.local.port)
-		error = port_choose(net, &t, true);
-	else if (tcp_port_used(net, &t.local, v6only))
-		error = -WH_EADDRINUSE;
+	error = wh_net_tcp_bindable(net, &t.local, v6only);
 	if (error)
 		return error;
 	struct wh_net_tcp *l = tcp_new(net, &t, &error);
@@ -452,6 +465,13 @@ void wh_net_tcp_commit(struct wh_net_tcp *s, uint32_t size)
 	if (s->tx.size - s->tx.used < s->tx.size / 4)
 		s->want_write = true;
 	tcp_work(s, TCP_WORK_OUTPUT);
+}
+
+bool wh_net_tcp_writable(struct wh_net_tcp *s)
+{
+	struct wh_iov iov[2];
+	uint32_t room = wh_net_tcp_reserve(s, iov);
+	return room && room >= s->tx.size / 4;
 }
 
 uint32_t wh_net_tcp_read(struct wh_net_tcp *s, void *to, uint32_t size)

@@ -9,9 +9,18 @@
 
 long wh_syscall_number_is_not_constant(long, ...);
 #define WH_NOT_CONSTANT wh_syscall_number_is_not_constant
-static inline long __syscall0(long n) { return WH_NOT_CONSTANT(n); }
-static inline long __syscall1(long n, long a) { return WH_NOT_CONSTANT(n, a); }
-static inline long __syscall2(long n, long a, long b) { return WH_NOT_CONSTANT(n, a, b); }
+static inline long __syscall0(long n)
+{
+	return WH_NOT_CONSTANT(n);
+}
+static inline long __syscall1(long n, long a)
+{
+	return WH_NOT_CONSTANT(n, a);
+}
+static inline long __syscall2(long n, long a, long b)
+{
+	return WH_NOT_CONSTANT(n, a, b);
+}
 static inline long __syscall3(long n, long a, long b, long c)
 {
 	return WH_NOT_CONSTANT(n, a, b, c);

@@ -52,7 +52,8 @@ weak_alias(run_constructors, __libc_start_init);
 /* The kernel's kern_timeline_mark; archive members carry the prefix (sysroot/pack). */
 void wh_kern_timeline_mark(enum wh_boot_stage stage);
 
-__attribute__((__noinline__)) static int run(int (*main)(int, char **, char **), int argc, char **argv)
+__attribute__((__noinline__)) static int run(int (*main)(int, char **, char **), int argc,
+					     char **argv)
 {
 	__libc_start_init();
 	wh_kern_timeline_mark(WH_BOOT_STAGE_MAIN);

@@ -42,8 +42,7 @@
 #define __syscall2(n, a, b) WH_CALL(2, n)(__scc(a), __scc(b))
 #define __syscall3(n, a, b, c) WH_CALL(3, n)(__scc(a), __scc(b), __scc(c))
 #define __syscall4(n, a, b, c, d) WH_CALL(4, n)(__scc(a), __scc(b), __scc(c), __scc(d))
-#define __syscall5(n, a, b, c, d, e) \
-	WH_CALL(5, n)(__scc(a), __scc(b), __scc(c), __scc(d), __scc(e))
+#define __syscall5(n, a, b, c, d, e) WH_CALL(5, n)(__scc(a), __scc(b), __scc(c), __scc(d), __scc(e))
 #define __syscall6(n, a, b, c, d, e, f) \
 	WH_CALL(6, n)(__scc(a), __scc(b), __scc(c), __scc(d), __scc(e), __scc(f))
 
@@ -57,16 +56,16 @@ extern unsigned wh_signal_work;
 hidden int wh_cp_again(long *result);
 __attribute__((__weak__)) long wh_cp_before(void);
 
-#define WH_POINT(call)                                                 \
-	__extension__({                                                \
-		long wh_r;                                             \
-		do {                                                   \
-			wh_r = wh_cp_before ? wh_cp_before() : 0;      \
-			if (wh_r)                                      \
-				break;                                 \
-			wh_r = (call);                                 \
-		} while (wh_signal_work && wh_cp_again(&wh_r));        \
-		wh_r;                                                  \
+#define WH_POINT(call)                                            \
+	__extension__({                                           \
+		long wh_r;                                        \
+		do {                                              \
+			wh_r = wh_cp_before ? wh_cp_before() : 0; \
+			if (wh_r)                                 \
+				break;                            \
+			wh_r = (call);                            \
+		} while (wh_signal_work && wh_cp_again(&wh_r));   \
+		wh_r;                                             \
 	})
 
 #undef __syscall_cp0

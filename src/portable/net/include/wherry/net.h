@@ -264,6 +264,12 @@ int wh_net_tcp_listen(struct wh_net *net, const struct wh_net_end *local, bool v
 /* Next established connection of a listener; -WH_EAGAIN. Set its ops before wh_net_run. */
 int wh_net_tcp_take(struct wh_net_tcp *listener, struct wh_net_tcp **ret_s);
 
+/* Connections that wait for take. */
+uint32_t wh_net_tcp_waiting(const struct wh_net_tcp *listener);
+/* May this address be listened at? Port 0: picks one into local->port. For bind(2), which says so
+ * before listen. -WH_EADDRINUSE, -WH_EADDRNOTAVAIL. */
+int wh_net_tcp_bindable(struct wh_net *net, struct wh_net_end *local, bool v6only);
+
 /* Opens a connection. Unspecified local address and port 0 are chosen; a transparent
  * instance may name any local address. WH_NET_CONNECTED or WH_NET_FAILED follows.
  * -WH_EADDRINUSE (this tuple is taken), -WH_EADDRNOTAVAIL, -WH_ENETUNREACH, -WH_ENOMEM, -WH_ENOBUFS (limit). */
@@ -291,6 +297,9 @@ uint32_t wh_net_tcp_peek(struct wh_net_tcp *s, struct wh_iov iov[2]);
 void wh_net_tcp_consume(struct wh_net_tcp *s, uint32_t size);
 uint32_t wh_net_tcp_reserve(struct wh_net_tcp *s, struct wh_iov iov[2]);
 void wh_net_tcp_commit(struct wh_net_tcp *s, uint32_t size);
+
+/* Is a quarter of the send buffer free? If not, WH_NET_WRITABLE comes when it is. */
+bool wh_net_tcp_writable(struct wh_net_tcp *s);
 
 /* Copying forms: bytes moved (0 = nothing there now or no room). */
 uint32_t wh_net_tcp_read(struct wh_net_tcp *s, void *to, uint32_t size);
