@@ -7,18 +7,22 @@
 
 struct wh_net *posix_net;
 
-static void poller_run(uint64_t now_ns, uint64_t *ret_deadline)
+static uint64_t net_poll(uint64_t now_ns)
 {
 	wh_net_time(posix_net, now_ns);
 	drv_net_poll();
-	*ret_deadline = wh_net_run(posix_net, now_ns);
+	uint64_t deadline = wh_net_run(posix_net, now_ns);
+	return deadline == WH_NET_NEVER ? KERN_FOREVER : deadline;
 }
 
 static uint64_t poll(struct kern_poller *poller, uint64_t now_ns)
 {
-	uint64_t deadline;
-	poller_run(now_ns, &deadline);
-	return deadline == WH_NET_NEVER ? KERN_FOREVER : deadline;
+	return net_poll(now_ns);
+}
+
+uint64_t sock_net_poll(void)
+{
+	return net_poll(kern_time_monotonic());
 }
 
 void sock_run(void)
@@ -57,8 +61,6 @@ static int addresses_set(const struct wh_boot_net *b)
 	return r;
 }
 
-__attribute__((weak)) int wh_net_autoconf_start(struct wh_net *net, const char *hostname);
-
 int net_guest_init(void)
 {
 	static struct kern_poller poller = { .poll = poll };
@@ -84,5 +86,5 @@ int net_guest_init(void)
 	wh_net_attach(posix_net, port);
 	if (boot->flags & WH_BOOT_NET_STATIC)
 		return addresses_set(&boot->net);
-	return wh_net_autoconf_start ? wh_net_autoconf_start(posix_net, boot->hostname) : 0;
+	return wh_net_autoconf_start(posix_net, boot->hostname);
 }

@@ -73,6 +73,8 @@ void sock_init(struct sock *s, const struct sock_ops *ops, const struct fs_file_
  * first look with nonblock polls the devices and says 0: *tries counts. */
 int sock_wait(struct sock *s, bool nonblock, uint64_t deadline_ns, uint32_t *tries);
 uint64_t sock_deadline(uint64_t timeout_ns);
+/* Lets the network move by itself, without the other pollers; returns the stack's deadline. */
+uint64_t sock_net_poll(void);
 /* Lets the stack send what a call made due. */
 void sock_run(void);
 

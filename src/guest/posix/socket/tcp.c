@@ -6,6 +6,8 @@
 #include <wherry/base/assert.h>
 #include "sock.h"
 
+#define EXIT_FLUSH_NS 1000000000ull
+
 struct tcp {
 	struct sock sock;
 	struct wh_net_tcp *s;    /* NULL: neither listening nor connected */
@@ -607,9 +609,26 @@ static const struct fs_file_ops file_ops = {
 	.kind = FS_KIND_SOCKET,
 };
 
+/* The program's end must not take back what it sent: as on any system, the stack
+ * goes on until the peers have it, here for a second at most. */
+static void flush_at_exit(void)
+{
+	uint64_t deadline = kern_time_monotonic() + EXIT_FLUSH_NS;
+	wh_net_tcp_close_all(posix_net);
+	for (;;) {
+		const uint32_t *events = &kern_control()->host_events;
+		uint32_t seen = __atomic_load_n(events, __ATOMIC_ACQUIRE);
+		uint64_t next = sock_net_poll(); /* kern_poll may be who ends us */
+		if (!wh_net_tcp_busy(posix_net) || kern_time_monotonic() >= deadline)
+			return;
+		kern_plat_wait(seen, next < deadline ? next : deadline);
+	}
+}
+
 int posix_tcp_new(int family, struct sock **ret_s)
 {
 	static const uint8_t zero[4] = { 0 };
+	kern_exit_hook = flush_at_exit;
 	int r = wh_net_tcp_enable(posix_net);
 	struct tcp *t = r < 0 ? NULL : kern_alloc_zero(sizeof *t);
 	if (!t)

@@ -577,3 +577,35 @@ void wh_net_tcp_close(struct wh_net_tcp *s)
 	if (s->entry.state == WH_NET_TCP_FIN_WAIT2)
 		tcp_timer_set(s, TCP_TIMER_CLOSE, s->net->now + TCP_FIN_WAIT2_NS);
 }
+
+void wh_net_tcp_close_all(struct wh_net *net)
+{
+	struct tcp_state *state = tcp_state(net);
+	if (!net->tcp)
+		return;
+	/* Closing a listener takes others from the list, so begin again each time. */
+	for (bool again = true; again;) {
+		again = false;
+		WH_LIST_FOR_EACH(it, &state->all) {
+			struct wh_net_tcp *s = WH_LIST_ENTRY(it, struct wh_net_tcp, all);
+			if (!s->held)
+				continue;
+			wh_net_tcp_close(s);
+			again = true;
+			break;
+		}
+	}
+}
+
+bool wh_net_tcp_busy(const struct wh_net *net)
+{
+	const struct tcp_state *state = tcp_state(net);
+	if (!net->tcp)
+		return false;
+	WH_LIST_FOR_EACH(it, &state->all) {
+		const struct wh_net_tcp *s = WH_LIST_ENTRY(it, struct wh_net_tcp, all);
+		if (s->tx.used || (s->fin_wanted && !s->fin_acked))
+			return true;
+	}
+	return false;
+}

@@ -318,6 +318,11 @@ void wh_net_tcp_close(struct wh_net_tcp *s);
 /* RST to the peer at once, then as close. */
 void wh_net_tcp_abort(struct wh_net_tcp *s);
 
+/* For the end of a program: closes every connection and listener as wh_net_tcp_close does;
+ * then: is anything not yet acknowledged? */
+void wh_net_tcp_close_all(struct wh_net *net);
+bool wh_net_tcp_busy(const struct wh_net *net);
+
 /* Why WH_NET_FAILED: a positive WH_E* (ECONNRESET, ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH...). 0 = fine. */
 int wh_net_tcp_error(const struct wh_net_tcp *s);
 
