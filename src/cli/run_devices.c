@@ -27,8 +27,6 @@
 #pragma weak wh_p9_hostdir_open
 #pragma weak wh_p9_hostdir_ops
 #pragma weak wh_dev_9p_new
-#pragma weak wh_dev_net_new
-#pragma weak wh_dev_net_port
 
 struct disk {
 	struct wh_block_file file;
@@ -269,17 +267,15 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 	r->console_tty = isatty(STDOUT_FILENO);
 	if (r->console_tty)
 		config->boot_flags |= WH_BOOT_CONSOLE_TTY;
-	if ((r->options.volume_count && !wh_p9_hostdir_open) ||
-	    (r->options.publish_count && !wh_dev_net_new)) {
-		cli_error("folders or ports are not built in yet");
+	if (r->options.volume_count && !wh_p9_hostdir_open) {
+		cli_error("folders are not built in yet");
 		return CLI_ERROR;
 	}
 	if (r->options.disk_count)
 		status = open_disks(r);
 	if (!status && r->options.volume_count)
 		status = open_volumes(r, config);
-	if (!status && (r->options.publish_count || (uses & WH_MANIFEST_USES_NET)) &&
-	    wh_dev_net_new)
+	if (!status && (r->options.publish_count || (uses & WH_MANIFEST_USES_NET)))
 		status = prepare_network(r, config);
 	return status;
 }
