@@ -78,12 +78,13 @@ static void report(struct command *c, const struct command *noop, int runs, bool
 	double median = c->us[runs / 2], ratio = median / noop->us[runs / 2];
 	double p90 = c->us[runs * 9 / 10];
 	if (json)
-		printf("{\"bench\":\"start\",\"name\":\"%s\",\"us\":%.1f,\"p90\":%.1f,\"ratio\":%.2f,"
+		printf("{\"bench\":\"start\",\"name\":\"%s\",\"us\":%.1f,\"p90\":%.1f,\"ratio\":%."
+		       "2f,"
 		       "\"runs\":%d,\"failures\":%d}\n",
 		       c->name, median, p90, ratio, runs, c->failures);
 	else
-		printf("| %-24s | %8.1f | %8.1f | %8.1f | %6.2f | %d |\n", c->name, c->us[0], median,
-		       p90, ratio, c->failures);
+		printf("| %-24s | %8.1f | %8.1f | %8.1f | %6.2f | %d |\n", c->name, c->us[0],
+		       median, p90, ratio, c->failures);
 }
 
 int main(int argc, char **argv)
@@ -110,7 +111,8 @@ int main(int argc, char **argv)
 	for (int k = 0; k < count; k++)
 		qsort(commands[k].us, (size_t)runs, sizeof(double), by_value);
 	if (!json)
-		puts("| start to end             |   min us |   median |      p90 |  ratio | failed |\n"
+		puts("| start to end             |   min us |   median |      p90 |  ratio | "
+		     "failed |\n"
 		     "|--------------------------|----------|----------|----------|--------|---|");
 	for (int k = 0; k < count; k++)
 		report(&commands[k], &commands[0], runs, json);

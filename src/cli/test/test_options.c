@@ -20,7 +20,7 @@ static int parse(struct cli_parser *p, const char **ret_value)
 static void takes_all_spellings(void)
 {
 	const char *argv[] = { "run", "--memory=1M", "--memory", "2M", "-m3M", "-vm",
-			 "4M",  "image",       "-v",       "--", "-x" };
+			       "4M",  "image",       "-v",       "--", "-x" };
 	struct cli_parser p;
 	const char *value;
 	cli_parser_init(&p, &command, 11, (char **)argv);
@@ -42,7 +42,8 @@ static void takes_all_spellings(void)
 
 static void refuses(void)
 {
-	static const char *const bad[] = { "--memroy", "--verbose=1", "--memory", "-q", "-p", "--mem" };
+	static const char *const bad[] = { "--memroy", "--verbose=1", "--memory",
+					   "-q",       "-p",          "--mem" };
 	for (unsigned i = 0; i < WH_ARRAY_COUNT(bad); i++) {
 		const char *argv[] = { "run", bad[i] };
 		struct cli_parser p;
