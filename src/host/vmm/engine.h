@@ -12,7 +12,8 @@
  * Order of calls: probe; init; slot_add for each device; start; then interrupt, wake and kill
  * in any order; fini once, also after a failed init. All run in the loop's thread.
  *
- *	init      chooses m->layout.image_base, allocates m->engine_state
+ *	init      chooses m->layout.image_base, allocates m->engine_state; m->ram_fd is open, its
+ *	          size not yet set
  *	          (machine.c then builds RAM, loads the image and writes boot info)
  *	start     RAM is complete; the engine maps it and lets the guest go
  *	vmm_machine_ended(m, host_signal)   the engine says, once, from the loop, that the guest

@@ -94,12 +94,18 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 	return 0;
 }
 
-static int make_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
+/* Before the engine's init: it may hand the descriptor on already. */
+static int open_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
-	uint64_t size = m->layout.ram_size;
 	m->ram_fd = memfd_create("wherry-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (m->ram_fd < 0)
 		return wh_diag_set(diag, -errno, "cannot make guest memory (errno %d)", errno);
+	return 0;
+}
+
+static int make_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
+{
+	uint64_t size = m->layout.ram_size;
 	if (ftruncate(m->ram_fd, (off_t)size) ||
 	    fcntl(m->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		return wh_diag_set(diag, -errno, "cannot make %llu MiB of guest memory (errno %d)",
@@ -241,6 +247,9 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_config *config, s
 		return wh_diag_set(diag, -WH_E2BIG, "arguments and environment are over %u KiB",
 				   WH_BOOT_STRINGS_SIZE_MAX >> 10);
 	int error = choose_engine(m, config->engine, diag);
+	if (error < 0)
+		return error;
+	error = open_ram(m, diag);
 	if (error < 0)
 		return error;
 	error = m->engine->init(m, diag);

@@ -48,6 +48,9 @@ static void map_guest(struct writer *w, const struct wh_vmm_machine *m)
 	const struct vmm_layout *l = &m->layout;
 	const uint64_t shared = MAP_SHARED | MAP_FIXED_NOREPLACE;
 	uint64_t relro = image->relro_end - image->ram_start;
+	put(w, SYS_mmap, l->stack_low, l->stack_top - l->stack_low, PROT_READ | PROT_WRITE, shared,
+	    (uint64_t)m->ram_fd, l->stack_low - l->ram_base);
+	put(w, PROC_STEP_MOVE, at(w, &w->plan->step[w->count + 1]), 0, 0, 0, 0, 0);
 	for (uint32_t i = 0; i < image->piece_count; i++) {
 		const struct vmm_piece *p = &image->piece[i];
 		uint64_t access = p->executable ? PROT_READ | PROT_EXEC : PROT_READ;
@@ -60,7 +63,8 @@ static void map_guest(struct writer *w, const struct wh_vmm_machine *m)
 	    PROT_READ | PROT_WRITE, shared, (uint64_t)m->ram_fd, relro);
 }
 
-/* Everything that is neither the guest nor the stub's page: first stack, vdso, vvar. */
+/* Everything that is neither the guest nor the stub's page: first stack, vdso, vvar, the list's
+ * first mapping. */
 static void unmap_rest(struct writer *w, const struct wh_vmm_machine *m)
 {
 	const struct vmm_layout *l = &m->layout;
@@ -150,6 +154,8 @@ const char *proc_plan_failure(const struct proc_plan *plan, int *ret_errno)
 		memcpy(&s, &plan->step[i], sizeof s); /* shared with the guest: copy once */
 		if (s.call == PROC_STEP_ENTER)
 			break;
+		if (s.call == PROC_STEP_MOVE)
+			continue;
 		if (!(s.call & PROC_STEP_MAY_FAIL) && s.result < 0 && s.result > -4096) {
 			*ret_errno = (int)-s.result;
 			return call_name(s.call);

@@ -4,11 +4,12 @@
  * here, so that it needs no linking and no installed file; proc.c puts its bytes into a
  * memfd. It has one page, no C, no libc and, after its first steps, no stack.
  *
- * It holds no policy. argv[0] tells where the guest's stack goes; the top page of
- * that stack holds a list of system calls that the monitor wrote (struct proc_step in
- * plan.h). The stub runs the list, clears every register and returns into the
- * guest. The list's last call installs the filter; before it, everything but this
- * page and the guest's memory has been unmapped.
+ * It holds no policy. argv[0] names two descriptors, the doorbell and the guest's RAM. The
+ * stub is started while the monitor still builds the machine; it waits until the
+ * monitor writes a page number to the doorbell. That page of RAM holds a list of system
+ * calls (struct proc_step in plan.h). The stub runs the list, clears every register
+ * and returns into the guest. The list's last call installs the filter; before it,
+ * everything but this page and the guest's memory has been unmapped.
  *
  * A call that fails ends the stub with status 1, its result is left in the list for the
  * monitor to read.
@@ -42,29 +43,36 @@ phdrs:	/* PT_LOAD r-x; PT_GNU_STACK rw- */
 	.quad	0, 0, 0, 0, 0, 16
 
 entry:
-	mov	8(%rsp), %rbx		/* argv[0]: address, size, offset, descriptor */
+	mov	8(%rsp), %rbx		/* argv[0] */
 	call	number
-	mov	%rax, %r12
+	mov	%rax, %rdi		/* doorbell */
 	call	number
-	mov	%rax, %r13
-	call	number
-	mov	%rax, %r9
-	call	number
-	mov	%rax, %r8
-	mov	%r12, %rdi
-	mov	%r13, %rsi
+	mov	%rax, %r8		/* RAM */
+	push	%rax
+	mov	%rsp, %rsi
+	mov	$8, %edx
+	xor	%eax, %eax		/* read */
+	syscall
+	cmp	$8, %rax
+	jne	fail
+	pop	%r9
+	shl	$12, %r9		/* page number -> offset */
+	xor	%edi, %edi
+	mov	$PROC_PLAN_SIZE, %esi
 	mov	$3, %edx		/* PROT_READ | PROT_WRITE */
-	mov	$0x100001, %r10d	/* MAP_SHARED | MAP_FIXED_NOREPLACE */
+	mov	$1, %r10d		/* MAP_SHARED */
 	mov	$9, %eax		/* mmap */
 	syscall
-	cmp	%r12, %rax
-	jne	fail
-	lea	-PROC_PLAN_SIZE(%r12, %r13), %r15
+	cmp	$-4096, %rax
+	ja	fail
+	mov	%rax, %r15
 
 step:
 	mov	PROC_STEP_CALL(%r15), %ebx
 	cmp	$PROC_STEP_ENTER, %ebx
 	je	enter
+	cmp	$PROC_STEP_MOVE, %ebx
+	je	move
 	movzwl	%bx, %eax
 	mov	PROC_STEP_ARGS(%r15), %rdi
 	mov	PROC_STEP_ARGS + 8(%r15), %rsi
@@ -79,6 +87,10 @@ step:
 	test	$PROC_STEP_MAY_FAIL, %ebx
 	jz	fail
 1:	add	$PROC_STEP_SIZE, %r15
+	jmp	step
+
+move:	/* to the same list at its final address */
+	mov	PROC_STEP_ARGS(%r15), %r15
 	jmp	step
 
 fail:

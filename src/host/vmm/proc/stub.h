@@ -14,6 +14,7 @@
 #define PROC_STEP_SIZE 64
 
 #define PROC_STEP_ENTER 0xffff        /* last step: args[0] = RDI, args[1] = RSP */
+#define PROC_STEP_MOVE 0xfffe         /* args[0] = address of the next step */
 #define PROC_STEP_MAY_FAIL 0x40000000 /* flag in `call`: an error is no reason to stop */
 
 #endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Making the guest's process, beside the monitor's other work.
+ *
+ * The child begins when the machine is made. It shares the monitor's memory until it execs (clone
+ * with VM: no page tables are copied) and runs on another CPU while the monitor builds RAM
+ * and devices: making a mount and an IPC namespace takes longer than everything that
+ * the monitor does. Then it is the stub, and waits at the doorbell for its plan.
+ *
+ * Because it shares memory with a monitor that runs on, it makes bare system calls only: no
+ * function of libc, no errno, nothing allocated.
+ *
+ * Sandbox levels (wherry/vmm.h). AUTO leaves out what the host lacks. The filter, the empty
+ * address space and the closed descriptors never depend on namespaces: with the filter on,
+ * no call is left that takes a path, a process id, an address of a peer or an IPC key, or makes
+ * a descriptor. Namespaces are a second wall. A new network namespace takes longer than
+ * all others together, so only STRICT makes one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/memfd.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <wherry/base/errors.h>
+#include <wherry/os.h>
+
+#include "proc_priv.h"
+
+/* A directory that is always empty, and no process makes it: cheaper than those of /proc/self. */
+#define EMPTY_ROOT "/proc/tty/ldisc"
+#define P_PIDFD_TYPE 3 /* sys/wait.h of older libcs lacks it */
+#define EUSERS_ERROR 87
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x1000
+#endif
+#ifndef CLONE_NEWCGROUP
+#define CLONE_NEWCGROUP 0x02000000
+#endif
+/* Cheap ones, made with the process; a pid namespace cannot be entered later. */
+#define NAMESPACES_FIRST (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define NAMESPACES_LATER (CLONE_NEWNS | CLONE_NEWIPC)
+
+extern const char vmm_proc_stub_start[], vmm_proc_stub_end[];
+
+static long call(long number, long a, long b, long c, long d, long e)
+{
+	register long r10 __asm__("r10") = d, r8 __asm__("r8") = e;
+	long result;
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+__attribute__((noreturn)) static void give_up(struct proc *p, long error)
+{
+	__atomic_store_n(&p->child_error, (int)-error, __ATOMIC_RELEASE);
+	call(SYS_futex, (long)&p->child_error, FUTEX_WAKE, 1, 0, 0);
+	for (;;)
+		call(SYS_exit_group, 1, 0, 0, 0, 0);
+}
+
+/* Second wall. A step that fails ends a strict start; otherwise it is told later. */
+static void confine(struct proc *p)
+{
+	long error = 0;
+	if (p->unshare_flags)
+		error = call(SYS_unshare, (long)p->unshare_flags, 0, 0, 0, 0);
+	if (error >= 0 && p->unshare_flags)
+		error = call(SYS_chdir, (long)EMPTY_ROOT, 0, 0, 0, 0);
+	if (error >= 0 && p->unshare_flags)
+		error = call(SYS_chroot, (long)".", 0, 0, 0, 0);
+	if (error < 0 && p->strict)
+		give_up(p, error);
+	p->child_lacks = error < 0 ? (int)-error : 0;
+	__atomic_store_n(&p->child_ready, 1, __ATOMIC_RELEASE);
+	if (p->strict)
+		call(SYS_futex, (long)&p->child_ready, FUTEX_WAKE, 1, 0, 0);
+}
+
+static int child_main(void *ctx)
+{
+	struct proc *p = ctx;
+	const struct wh_vmm_machine *m = p->machine;
+	const int keep[] = { m->ram_fd, m->image->fd, p->doorbell };
+	const char *argv[] = { p->numbers, NULL }, *const environment[] = { NULL };
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
+
+	call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	/* The monitor holds this lock while it lives; it is released before the kernel looks for
+	 * children to signal. */
+	long error = call(SYS_fcntl, m->ram_fd, F_GETLK, (long)&lock, 0, 0);
+	if (error < 0 || lock.l_type == F_UNLCK)
+		give_up(p, error < 0 ? error : -ESRCH);
+	confine(p);
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(keep); i++) {
+		error = call(SYS_fcntl, keep[i], F_SETFD, 0, 0, 0);
+		if (error < 0)
+			give_up(p, error);
+	}
+	long stub = call(SYS_memfd_create, (long)"wherry-guest", MFD_CLOEXEC, 0, 0, 0);
+	if (stub < 0)
+		give_up(p, stub);
+	long size = vmm_proc_stub_end - vmm_proc_stub_start;
+	error = call(SYS_write, stub, (long)vmm_proc_stub_start, size, 0, 0);
+	if (error != size)
+		give_up(p, error < 0 ? error : -EIO);
+	error = call(SYS_execveat, stub, (long)"", (long)argv, (long)environment, AT_EMPTY_PATH);
+	give_up(p, error);
+}
+
+static void put_number(char *to, unsigned v)
+{
+	for (int i = 0; i < 16; i++)
+		to[i] = (char)('a' + (i < 8 ? 0 : v >> (60 - 4 * i) & 15));
+}
+
+static int clone_child(struct proc *p, unsigned long namespaces)
+{
+	int pidfd = -1;
+	int pid = clone(child_main, p->child_stack + sizeof p->child_stack,
+			(int)(CLONE_VM | CLONE_PIDFD | SIGCHLD | namespaces), p, &pidfd);
+	if (pid < 0)
+		return -errno;
+	p->pidfd = pidfd;
+	return 0;
+}
+
+static bool lacks_right(int error)
+{
+	return error == -WH_EPERM || error == -WH_EINVAL || error == -WH_ENOSPC ||
+	       error == -WH_EACCES || error == -EUSERS_ERROR;
+}
+
+static int refuse_strict(struct wh_diag *diag, int error)
+{
+	return wh_diag_set(diag, error,
+			   "the host does not allow user namespaces (errno %d), which --sandbox "
+			   "strict asks for; see SECURITY.md",
+			   -error);
+}
+
+int proc_spawn(struct proc *p, struct wh_diag *diag)
+{
+	struct wh_vmm_machine *m = p->machine;
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
+	sigset_t all, before;
+	int error = -WH_EPERM;
+
+	if (fcntl(m->ram_fd, F_SETLK, &lock))
+		return wh_diag_set(diag, -errno, "cannot lock guest memory (errno %d)", errno);
+	put_number(p->numbers, (unsigned)p->doorbell);
+	put_number(p->numbers + 16, (unsigned)m->ram_fd);
+	p->strict = m->sandbox == WH_VMM_SANDBOX_STRICT;
+	p->unshare_flags = NAMESPACES_LATER | (p->strict ? CLONE_NEWNET : 0);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before); /* no handler of the monitor's runs in the child */
+	if (m->sandbox != WH_VMM_SANDBOX_MINIMAL)
+		error = clone_child(p, NAMESPACES_FIRST);
+	if (lacks_right(error) && !p->strict) {
+		p->child_lacks = m->sandbox == WH_VMM_SANDBOX_AUTO ? -error : 0;
+		p->unshare_flags = 0;
+		error = clone_child(p, 0);
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (lacks_right(error) && p->strict)
+		return refuse_strict(diag, error);
+	if (error < 0)
+		return wh_diag_set(diag, error, "cannot start the guest's process (errno %d)",
+				   -error);
+	return 0;
+}
+
+int proc_spawn_wait(struct proc *p, struct wh_diag *diag)
+{
+	while (p->strict && !__atomic_load_n(&p->child_ready, __ATOMIC_ACQUIRE)) {
+		int error = __atomic_load_n(&p->child_error, __ATOMIC_ACQUIRE);
+		struct timespec pause = { 0, 1000000 };
+		if (error)
+			return refuse_strict(diag, -error);
+		syscall(SYS_futex, &p->child_ready, FUTEX_WAIT, 0, &pause, NULL, 0);
+	}
+	return 0;
+}
+
+int proc_reap(struct proc *p)
+{
+	siginfo_t info = { 0 };
+	while (waitid((idtype_t)P_PIDFD_TYPE, (id_t)p->pidfd, &info, WEXITED | __WALL) < 0)
+		if (errno != EINTR)
+			return 0; /* somebody else reaped it */
+	return info.si_code == CLD_EXITED ? 0 : info.si_status;
+}
