@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "check.h"
 
@@ -57,6 +58,12 @@ static void random_bytes(void)
 	CHECK(getrandom((void *)8, 4, 0) < 0 && errno == EFAULT);
 }
 
+static void has_no_children(void)
+{
+	int status;
+	CHECK(waitpid(-1, &status, WNOHANG) < 0 && errno == ECHILD);
+}
+
 int main(int argc, char **argv)
 {
 	CHECK(argc >= 1 && argv[0] && !argv[argc] && environ);
@@ -64,6 +71,7 @@ int main(int argc, char **argv)
 	RUN(knows_its_resources);
 	RUN(names_its_thread);
 	RUN(random_bytes);
+	RUN(has_no_children);
 	printf("ok\n");
 	return 0;
 }

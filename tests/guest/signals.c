@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: ISC */
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/signalfd.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -231,6 +233,32 @@ static void signals_reach_the_thread(void)
 	CHECK_EQ(caught, SIGUSR2);
 }
 
+static void signals_can_be_read(void)
+{
+	sigset_t set, old;
+	struct signalfd_siginfo info[4];
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGALRM);
+	CHECK_EQ(sigprocmask(SIG_BLOCK, &set, &old), 0);
+	int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	CHECK(fd >= 0);
+	CHECK(read(fd, info, sizeof info) < 0 && errno == EAGAIN);
+	kill(getpid(), SIGUSR1);
+	CHECK_EQ(read(fd, info, sizeof info), sizeof info[0]);
+	CHECK_EQ(info[0].ssi_signo, SIGUSR1);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct itimerval v = { .it_value = { 0, 5000 } };
+	CHECK_EQ(poll(&p, 1, 0), 0);
+	CHECK_EQ(setitimer(ITIMER_REAL, &v, 0), 0);
+	CHECK_EQ(poll(&p, 1, 5000), 1);
+	CHECK_EQ(read(fd, info, sizeof info), sizeof info[0]);
+	CHECK_EQ(info[0].ssi_signo, SIGALRM);
+	CHECK(read(fd, info, 5) < 0 && errno == EINVAL);
+	close(fd);
+	CHECK_EQ(sigprocmask(SIG_SETMASK, &old, 0), 0);
+}
+
 static volatile int notified;
 static void note_timer(union sigval value)
 {
@@ -279,6 +307,7 @@ int main(void)
 	RUN(faults_reach_handlers);
 	RUN(uses_the_alternate_stack);
 	RUN(signals_reach_the_thread);
+	RUN(signals_can_be_read);
 	RUN(posix_timers);
 	RUN(timers_may_start_threads);
 	printf("ok\n");

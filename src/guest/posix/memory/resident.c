@@ -41,3 +41,8 @@ long wh_sys_munlockall(void)
 {
 	return 0;
 }
+
+long wh_sys_mlock2(uint64_t address, size_t size, unsigned flags)
+{
+	return 0;
+}

@@ -19,6 +19,7 @@ static struct {
 	uint64_t value;
 } sent[LX_SIG_COUNT + 1];
 static uint64_t process_pending;
+void (*posix_signal_notify)(uint64_t bit);
 
 typedef void handler_fn(int signo, struct lx_siginfo *info, void *context);
 
@@ -64,6 +65,8 @@ void posix_signal_send(struct kern_thread *thread, int signo, int code, uint64_t
 	sent[signo].value = value;
 	if (!t) {
 		process_pending |= bit;
+		if (posix_signal_notify)
+			posix_signal_notify(bit);
 		return;
 	}
 	if (!((t->signal_mask | t->signal_wait) & bit) &&
@@ -76,6 +79,8 @@ void posix_signal_send(struct kern_thread *thread, int signo, int code, uint64_t
 		wh_signal_work = 1;
 	if (!(t->signal_mask & bit) || t->signal_wait & bit)
 		kern_thread_wake(t);
+	if (posix_signal_notify)
+		posix_signal_notify(bit);
 }
 
 void posix_siginfo_get(int signo, struct lx_siginfo *ret_info)
@@ -86,6 +91,11 @@ void posix_siginfo_get(int signo, struct lx_siginfo *ret_info)
 	ret_info->u.from.value = sent[signo].value;
 	if (sent[signo].code != LX_SI_TIMER && sent[signo].code != LX_SI_KERNEL)
 		ret_info->u.from.pid = POSIX_PID;
+}
+
+uint64_t posix_signal_pending_process(void)
+{
+	return process_pending;
 }
 
 void posix_signal_adopt(uint64_t set)

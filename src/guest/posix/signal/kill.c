@@ -43,3 +43,13 @@ long wh_sys_rt_sigqueueinfo(int pid, int signo, const struct lx_siginfo *info)
 		return -WH_EFAULT;
 	return send(0, signo, info->code, info->u.from.value);
 }
+
+long wh_sys_rt_tgsigqueueinfo(int pid, int tid, int signo, const struct lx_siginfo *info)
+{
+	struct kern_thread *t = pid == POSIX_PID ? kern_thread_find(tid) : 0;
+	if (!t)
+		return -WH_ESRCH;
+	if (!kern_user_readable(info, sizeof *info))
+		return -WH_EFAULT;
+	return send(t, signo, info->code, info->u.from.value);
+}

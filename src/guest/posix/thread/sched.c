@@ -69,6 +69,15 @@ long wh_sys_sched_get_priority_min(int policy)
 	return policy == POLICY_FIFO || policy == POLICY_RR ? 1 : 0;
 }
 
+/* A thread runs until it waits: 0 is Linux's word for that. */
+long wh_sys_sched_rr_get_interval(int tid, struct lx_timespec *ret_interval)
+{
+	if (!kern_user_writable(ret_interval, sizeof *ret_interval))
+		return -WH_EFAULT;
+	*ret_interval = (struct lx_timespec){ 0, 0 };
+	return 0;
+}
+
 long wh_sys_getcpu(uint32_t *ret_cpu, uint32_t *ret_node)
 {
 	if (ret_cpu && kern_user_writable(ret_cpu, sizeof *ret_cpu))

@@ -22,3 +22,9 @@ long wh_sys_time(int64_t *ret_time)
 	}
 	return seconds;
 }
+
+/* The clock is the host's. */
+long wh_sys_settimeofday(const struct lx_timeval *time, const void *zone)
+{
+	return -WH_EPERM;
+}

@@ -31,6 +31,7 @@ long wh_sys_madvise(uint64_t address, size_t size, int advice);
 long wh_sys_mincore(uint64_t address, size_t size, uint8_t *ret_resident);
 long wh_sys_msync(uint64_t address, size_t size, int flags);
 long wh_sys_mlock(uint64_t address, size_t size);
+long wh_sys_mlock2(uint64_t address, size_t size, unsigned flags);
 long wh_sys_munlock(uint64_t address, size_t size);
 long wh_sys_mlockall(int flags);
 long wh_sys_munlockall(void);

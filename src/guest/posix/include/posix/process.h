@@ -79,6 +79,11 @@ long wh_sys_uname(struct lx_utsname *ret_name);
 long wh_sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 long wh_sys_getpriority(int which, int who);
 long wh_sys_setpriority(int which, int who, int value);
+long wh_sys_wait4(int pid, int *ret_status, int options, struct lx_rusage *ret_usage);
+long wh_sys_waitid(int which, int pid, void *ret_info, int options, struct lx_rusage *ret_usage);
+long wh_sys_personality(unsigned long personality);
+long wh_sys_capget(uint32_t *header, uint32_t *ret_sets);
+long wh_sys_capset(const uint32_t *header, const uint32_t *sets);
 long wh_sys_getrandom(void *to, size_t size, unsigned flags);
 
 #endif

@@ -91,7 +91,10 @@ long wh_sys_rt_sigsuspend(const uint64_t *mask, size_t set_size);
 long wh_sys_rt_sigtimedwait(const uint64_t *set, struct lx_siginfo *ret_info,
 			    const struct lx_timespec *timeout, size_t set_size);
 long wh_sys_rt_sigqueueinfo(int pid, int signo, const struct lx_siginfo *info);
+long wh_sys_rt_tgsigqueueinfo(int pid, int tid, int signo, const struct lx_siginfo *info);
 long wh_sys_rt_sigreturn(void);
+long wh_sys_signalfd(int fd, const uint64_t *mask, size_t size);
+long wh_sys_signalfd4(int fd, const uint64_t *mask, size_t size, int flags);
 long wh_sys_sigaltstack(const struct lx_stack *stack, struct lx_stack *ret_old);
 long wh_sys_pause(void);
 long wh_sys_kill(int pid, int signo);
@@ -123,6 +126,12 @@ void posix_siginfo_get(int signo, struct lx_siginfo *ret_info);
 /* After a change of the calling thread's mask: takes what is pending for the process,
  * and runs handlers. */
 void posix_signal_mask_set(uint64_t mask);
+
+/* Pending for the process, not taken over by a thread yet. */
+uint64_t posix_signal_pending_process(void);
+
+/* Called with the bit of each signal that becomes pending, if set (signalfd). */
+extern void (*posix_signal_notify)(uint64_t bit);
 
 /* Takes process-wide pending signals of `set` over to the calling thread. */
 void posix_signal_adopt(uint64_t set);

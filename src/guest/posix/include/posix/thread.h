@@ -25,6 +25,7 @@ long wh_sys_sched_getscheduler(int tid);
 long wh_sys_sched_setscheduler(int tid, int policy, const int *priority);
 long wh_sys_sched_get_priority_max(int policy);
 long wh_sys_sched_get_priority_min(int policy);
+long wh_sys_sched_rr_get_interval(int tid, struct lx_timespec *ret_interval);
 long wh_sys_getcpu(uint32_t *ret_cpu, uint32_t *ret_node);
 long wh_sys_membarrier(int command, unsigned flags);
 

@@ -67,6 +67,7 @@ long wh_sys_clock_nanosleep(int clock, int flags, const struct lx_timespec *time
 			    struct lx_timespec *ret_left);
 long wh_sys_nanosleep(const struct lx_timespec *time, struct lx_timespec *ret_left);
 long wh_sys_gettimeofday(struct lx_timeval *ret_time, void *zone);
+long wh_sys_settimeofday(const struct lx_timeval *time, const void *zone);
 long wh_sys_time(int64_t *ret_time);
 long wh_sys_times(struct lx_tms *ret_times);
 
