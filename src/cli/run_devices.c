@@ -2,8 +2,8 @@
 /*
  * The devices of `wherry run`, made only when the options or the image need them.
  *
- * Two steps around the making of the machine: prepare does what must be in boot info (network
- * addresses, mounts) and what fails most often (ports, files); attach plugs in.
+ * Two steps around the making of the machine: prepare settles what must be in boot info (network
+ * addresses, mounts), attach opens and plugs in. The guest's process is made meanwhile.
  */
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -43,6 +43,7 @@ struct volume {
 struct run_devices {
 	struct wh_dev_console *console;
 	struct wh_dev_rng *rng;
+	bool network;
 	struct wh_gateway *gateway;
 	struct wh_dev_net *net;
 	struct wh_boot_net addresses;
@@ -92,22 +93,25 @@ static int publish(struct run *r)
 	return CLI_OK;
 }
 
+static struct wh_gateway_config gateway_config(const struct run *r)
+{
+	struct wh_gateway_config c = WH_GATEWAY_CONFIG_INIT;
+	c.log = r->log;
+	c.hostname = r->options.name ? r->options.name : wh_vmm_image_manifest(r->image)->name;
+	return c;
+}
+
+/* The addresses that the guest is told at boot. */
 static int prepare_network(struct run *r, struct wh_vmm_config *config)
 {
 	struct run_devices *d = r->devices;
-	struct wh_gateway_config gateway = WH_GATEWAY_CONFIG_INIT;
+	struct wh_gateway_config gateway = gateway_config(r);
 	struct wh_gateway_addresses a;
 	struct wh_diag diag = { "" };
-	const char *name =
-		r->options.name ? r->options.name : wh_vmm_image_manifest(r->image)->name;
-	gateway.log = r->log;
-	gateway.hostname = name;
-	int error = wh_gateway_new(&gateway, r->loop, &d->gateway, &diag);
-	if (error < 0) {
+	if (wh_gateway_config_addresses(&gateway, &a, &diag) < 0) {
 		cli_error("network: %s", diag.text);
 		return CLI_ERROR;
 	}
-	wh_gateway_addresses(d->gateway, &a);
 	d->addresses = (struct wh_boot_net){ .prefix4 = a.prefix4, .prefix6 = a.prefix6 };
 	memcpy(d->addresses.ip4, a.guest_ip4, 4);
 	memcpy(d->addresses.gw4, a.gateway_ip4, 4);
@@ -118,7 +122,8 @@ static int prepare_network(struct run *r, struct wh_vmm_config *config)
 	memcpy(d->addresses.dns6, a.dns_ip6, 16);
 	memcpy(d->guest_mac, a.guest_mac, 6);
 	config->net = &d->addresses;
-	return publish(r);
+	d->network = true;
+	return CLI_OK;
 }
 
 static int attach_network(struct run *r)
@@ -129,14 +134,17 @@ static int attach_network(struct run *r)
 					    .offloads = OFFLOADS,
 					    .log = r->log };
 	memcpy(config.mac, d->guest_mac, 6);
-	int error = wh_dev_net_new(&config, r->machine, &d->net, &diag);
+	struct wh_gateway_config gateway = gateway_config(r);
+	int error = wh_gateway_new(&gateway, r->loop, &d->gateway, &diag);
+	if (error >= 0)
+		error = wh_dev_net_new(&config, r->machine, &d->net, &diag);
 	if (error >= 0)
 		error = wh_gateway_attach(d->gateway, wh_dev_net_port(d->net));
 	if (error < 0) {
 		cli_error("network: %s (errno %d)", diag.text, -error);
 		return CLI_ERROR;
 	}
-	return CLI_OK;
+	return publish(r);
 }
 
 /* ---- disks ---- */
@@ -182,21 +190,16 @@ static int attach_disks(struct run *r)
 
 /* ---- folders ---- */
 
-static int open_volumes(struct run *r, struct wh_vmm_config *config)
+static int prepare_volumes(struct run *r, struct wh_vmm_config *config)
 {
 	struct run_options *o = &r->options;
 	struct run_devices *d = r->devices;
-	struct wh_diag diag = { "" };
 	d->volumes = calloc(o->volume_count, sizeof *d->volumes);
 	d->mounts = calloc(o->volume_count, sizeof *d->mounts);
 	if (!d->volumes || !d->mounts)
 		return no_memory(), CLI_ERROR;
 	for (unsigned i = 0; i < o->volume_count; i++) {
 		struct wh_boot_mount *m = &d->mounts[i];
-		if (wh_p9_hostdir_open(o->volumes[i].folder, &d->volumes[i].folder, &diag) < 0) {
-			cli_error("-v %s: %s", o->volumes[i].folder, diag.text);
-			return CLI_ERROR;
-		}
 		wh_format(m->tag, sizeof m->tag, "volume%u", i);
 		wh_format(m->path, sizeof m->path, "%s", o->volumes[i].path);
 		m->flags = o->volumes[i].read_only ? WH_BOOT_MOUNT_READONLY : 0;
@@ -214,10 +217,13 @@ static int attach_volumes(struct run *r)
 		struct wh_dev_9p_config config = { .size = sizeof config,
 						   .tag = r->devices->mounts[i].tag,
 						   .ops = &wh_p9_hostdir_ops,
-						   .ctx = v->folder,
 						   .read_only = r->options.volumes[i].read_only,
 						   .log = r->log };
-		if (wh_dev_9p_new(&config, r->machine, &v->device, &diag) < 0) {
+		int error = wh_p9_hostdir_open(r->options.volumes[i].folder, &v->folder, &diag);
+		config.ctx = v->folder;
+		if (error >= 0)
+			error = wh_dev_9p_new(&config, r->machine, &v->device, &diag);
+		if (error < 0) {
 			cli_error("-v %s: %s", r->options.volumes[i].folder, diag.text);
 			return CLI_ERROR;
 		}
@@ -271,10 +277,8 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 		cli_error("folders are not built in yet");
 		return CLI_ERROR;
 	}
-	if (r->options.disk_count)
-		status = open_disks(r);
-	if (!status && r->options.volume_count)
-		status = open_volumes(r, config);
+	if (r->options.volume_count)
+		status = prepare_volumes(r, config);
 	if (!status && (r->options.publish_count || (uses & WH_MANIFEST_USES_NET)))
 		status = prepare_network(r, config);
 	return status;
@@ -283,8 +287,10 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 int run_devices_attach(struct run *r)
 {
 	int status = attach_console(r);
-	if (!status && r->devices->gateway)
+	if (!status && r->devices->network)
 		status = attach_network(r);
+	if (!status && r->options.disk_count)
+		status = open_disks(r);
 	if (!status && r->options.disk_count)
 		status = attach_disks(r);
 	if (!status && r->options.volume_count)
