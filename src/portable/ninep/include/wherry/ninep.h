@@ -296,7 +296,7 @@ struct wh_p9_fid {
 	void *node; /* the backend's */
 	/* Private. */
 	uint32_t refs;
-	bool clunked;
+	bool busy; /* being made */
 	struct wh_p9_fid *next;
 };
 
@@ -315,8 +315,8 @@ struct wh_p9_request {
 	struct wh_p9_request *flushes; /* the one whose end this Tflush waits for */
 	const struct wh_iov *out;
 	uint32_t out_count;
-	uint32_t answer_max, dirent_size;
-	bool later, in_use;
+	uint32_t answer_max;
+	bool later, flushed;
 	struct wh_iov slice[64];
 	uint8_t head[WH_P9_HEAD_SIZE_MAX];
 };
@@ -382,7 +382,8 @@ bool wh_p9_server_reset(struct wh_p9_server *server);
  * answerable: no message, wrong size field, no room for an error: give up the connection. */
 int wh_p9_server_request(struct wh_p9_server *server, const struct wh_iov *in, uint32_t in_count,
 			 const struct wh_iov *out, uint32_t out_count, void *token);
-/* For operations that said WH_P9_LATER: result as they would have returned it (0 or -errno). */
+/* For operations that said WH_P9_LATER, after they returned: result as they would have given it (0
+ * or -errno). */
 void wh_p9_request_done(struct wh_p9_request *q, int result);
 /* For readdir: false = no room: stop. Sets r.count. */
 bool wh_p9_request_dirent(struct wh_p9_request *q, const struct wh_p9_dirent *entry);
