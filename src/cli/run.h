@@ -7,6 +7,7 @@
  * run_devices.c makes what the options ask for, run_report.c tells people how it went.
  */
 
+#include <wherry/block.h>
 #include <wherry/os.h>
 #include <wherry/vmm.h>
 
@@ -22,7 +23,9 @@
 struct run_disk {
 	char name[WH_BOOT_NAME_SIZE];
 	char file[1024];
-	bool qcow2, read_only;
+	enum wh_block_format
+		format; /* NONE = not said: raw, unless the file looks like another one */
+	bool read_only;
 };
 
 struct run_volume {

@@ -23,11 +23,6 @@
 /* What the gateway's stack takes from a device. */
 #define OFFLOADS (WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 | WH_NET_LINK_TSO6)
 
-/* TODO: leave out when the last of these devices is built; until then the options are refused. */
-#pragma weak wh_p9_hostdir_open
-#pragma weak wh_p9_hostdir_ops
-#pragma weak wh_dev_9p_new
-
 struct disk {
 	struct wh_block_file file;
 	struct wh_block *block;
@@ -158,10 +153,9 @@ static int open_disks(struct run *r)
 		return no_memory(), CLI_ERROR;
 	for (unsigned i = 0; i < o->disk_count; i++) {
 		struct disk *d = &r->devices->disks[i];
-		int error = wh_block_image_open(
-			o->disks[i].file,
-			o->disks[i].qcow2 ? WH_BLOCK_FORMAT_QCOW2 : WH_BLOCK_FORMAT_RAW,
-			o->disks[i].read_only, &r->log, &d->file, &d->block, &diag);
+		int error = wh_block_image_open(o->disks[i].file, o->disks[i].format,
+						o->disks[i].read_only, &r->log, &d->file, &d->block,
+						&diag);
 		if (error < 0) {
 			cli_error("--disk %s: %s", o->disks[i].name, diag.text);
 			return CLI_ERROR;
@@ -273,10 +267,6 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 	r->console_tty = isatty(STDOUT_FILENO);
 	if (r->console_tty)
 		config->boot_flags |= WH_BOOT_CONSOLE_TTY;
-	if (r->options.volume_count && !wh_p9_hostdir_open) {
-		cli_error("folders are not built in yet");
-		return CLI_ERROR;
-	}
 	if (r->options.volume_count)
 		status = prepare_volumes(r, config);
 	if (!status && (r->options.publish_count || (uses & WH_MANIFEST_USES_NET)))

@@ -85,9 +85,9 @@ int run_disk_parse(const char *text, struct run_disk *ret_disk)
 		if (n == 2 && !memcmp(p, "ro", 2)) {
 			d.read_only = true;
 		} else if (n == 12 && !memcmp(p, "format=qcow2", 12)) {
-			d.qcow2 = true;
+			d.format = WH_BLOCK_FORMAT_QCOW2;
 		} else if (n == 10 && !memcmp(p, "format=raw", 10)) {
-			d.qcow2 = false;
+			d.format = WH_BLOCK_FORMAT_RAW;
 		} else {
 			cli_error("--disk %s: known are format=raw, format=qcow2 and ro", text);
 			return CLI_BAD;
