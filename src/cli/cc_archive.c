@@ -176,33 +176,26 @@ static int write_archive(const struct tree *t, uint64_t size, FILE *to)
 			fputc(0, to);
 		status = write_content(to, &t->items[i]);
 	}
-	return !status && ferror(to) ? fail("/tmp", "cannot write") : status;
+	return !status && ferror(to) ? fail("the archive", "cannot be written") : status;
 }
 
 /* The bytes, and the assembler file that includes them. */
 static int write_files(const struct tree *t, uint64_t size, struct cc_archive *ret_archive)
 {
-	char data[] = "/tmp/wherry-root-XXXXXX", source[] = "/tmp/wherry-root-XXXXXX.s";
-	int data_fd = mkstemp(data), source_fd = mkstemps(source, 2), status = CLI_ERROR;
-	FILE *to = data_fd < 0 ? NULL : fdopen(data_fd, "wb");
-	*ret_archive = (struct cc_archive){ data_fd < 0 ? NULL : strdup(data),
-					    source_fd < 0 ? NULL : strdup(source) };
-	if (to && source_fd >= 0) {
-		status = write_archive(t, size, to);
-		if (fclose(to) && !status)
-			status = fail(data, "cannot write");
-		to = NULL;
-		dprintf(source_fd,
-			"\t.section .wh_archive, \"a\", @progbits\n\t.balign %u\n"
-			"\t.incbin \"%s\"\n\t.section .note.GNU-stack, \"\", @progbits\n",
-			WH_ARCHIVE_ALIGN, data);
-	} else {
-		fail("/tmp", "cannot make a temporary file");
-	}
-	if (to)
-		fclose(to);
-	if (source_fd >= 0)
-		close(source_fd);
+	struct cc_archive *a = ret_archive;
+	*a = (struct cc_archive){ 0 };
+	a->data_fd = cc_temporary(".root", &a->data);
+	a->object_fd = cc_temporary(".s", &a->object);
+	FILE *to = a->data_fd < 0 || a->object_fd < 0 ? NULL : fdopen(dup(a->data_fd), "wb");
+	if (!to)
+		return CLI_ERROR;
+	int status = write_archive(t, size, to);
+	if (fclose(to) && !status)
+		status = fail(a->data, "cannot write");
+	dprintf(a->object_fd,
+		"\t.section .wh_archive, \"a\", @progbits\n\t.balign %u\n"
+		"\t.incbin \"%s\"\n\t.section .note.GNU-stack, \"\", @progbits\n",
+		WH_ARCHIVE_ALIGN, a->data);
 	return status;
 }
 
@@ -225,11 +218,7 @@ int cc_archive_build(const char *root, struct cc_archive *ret_archive)
 
 void cc_archive_remove(struct cc_archive *archive)
 {
-	if (archive->data)
-		unlink(archive->data);
-	if (archive->object)
-		unlink(archive->object);
-	free(archive->data);
-	free(archive->object);
+	cc_temporary_remove(archive->data ? archive->data_fd : -1, archive->data);
+	cc_temporary_remove(archive->object ? archive->object_fd : -1, archive->object);
 	*archive = (struct cc_archive){ 0 };
 }

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <wherry/abi/manifest.h>
 #include <wherry/base/mem.h>
@@ -23,387 +22,8 @@
 #include "cc.h"
 #include "cli.h"
 
-#define RESPONSE_SIZE_MAX (16u << 20) /* a response file; argument lists of that size exist */
-#define RESPONSE_DEPTH_MAX 8u
-
-struct words {
-	char **at;
-	size_t count, room;
-};
-
-static void out_of_memory(void)
-{
-	cli_error("cc: no memory");
-	exit(CLI_ERROR);
-}
-
-static void push(struct words *w, const char *word)
-{
-	if (w->count + 1 >= w->room) {
-		w->room = w->room ? w->room * 2 : 64;
-		w->at = realloc(w->at, w->room * sizeof *w->at);
-		if (!w->at)
-			out_of_memory();
-	}
-	w->at[w->count++] = (char *)(uintptr_t)word; /* exec's argv is not const; nobody writes */
-	w->at[w->count] = NULL;
-}
-
-static void push_all(struct words *w, const struct words *from)
-{
-	for (size_t i = 0; i < from->count; i++)
-		push(w, from->at[i]);
-}
-
-static char *join(const char *a, const char *b)
-{
-	char *s;
-	if (asprintf(&s, "%s%s", a, b) < 0)
-		out_of_memory();
-	return s;
-}
-
-/* ---- response files: @FILE, words split and quoted as GCC's documentation says ---- */
-
-static char *read_file(const char *path)
-{
-	FILE *f = fopen(path, "r");
-	if (!f)
-		return NULL;
-	char *text = malloc(RESPONSE_SIZE_MAX);
-	size_t n = text ? fread(text, 1, RESPONSE_SIZE_MAX - 1, f) : 0;
-	if (text)
-		text[n] = 0;
-	fclose(f);
-	return text;
-}
-
-static void expand(struct words *w, const char *argument, unsigned depth);
-
-static void split(struct words *w, char *text, unsigned depth)
-{
-	char *from = text;
-	while (*from) {
-		char *to = from, *word = from, quote = 0;
-		if (strchr(" \t\r\n\f\v", *from)) {
-			from++;
-			continue;
-		}
-		for (; *from && (quote || !strchr(" \t\r\n\f\v", *from)); from++) {
-			if (*from == '\\' && from[1])
-				*to++ = *++from;
-			else if (quote ? *from == quote : *from == '"' || *from == '\'')
-				quote = quote ? 0 : *from;
-			else
-				*to++ = *from;
-		}
-		bool last = !*from;
-		*to = 0;
-		expand(w, word, depth + 1);
-		if (last)
-			break;
-		from++;
-	}
-}
-
-static void expand(struct words *w, const char *argument, unsigned depth)
-{
-	char *text =
-		argument[0] == '@' && depth < RESPONSE_DEPTH_MAX ? read_file(argument + 1) : NULL;
-	if (text)
-		split(w, text, depth); /* its words stay in use: not freed */
-	else
-		push(w, argument);
-}
-
-/* ---- what the command line asks for ---- */
-
-struct request {
-	struct words args; /* to pass on */
-	const char *output;
-	const char *root;  /* --wherry-root */
-	const char *name;  /* --wherry-name */
-	const char *map;   /* the user's own -Map, or NULL */
-	const char *asked; /* -print-file-name=ASKED */
-	struct words sources;
-	struct wh_manifest manifest; /* what is not 0 replaces the linker script's figure */
-	bool links;
-	bool has_input;
-	bool shared;
-	bool other_abi; /* -m32, -mx32 */
-	bool bare;      /* -nostdlib, -nostartfiles, -r: the user names everything */
-	bool failed;    /* said why already */
-};
-
-/* Options whose value is the next word. */
-static bool takes_value(const char *option)
-{
-	static const char *const list[] = {
-		"-o",
-		"-x",
-		"-I",
-		"-L",
-		"-l",
-		"-D",
-		"-U",
-		"-include",
-		"-isystem",
-		"-idirafter",
-		"-iquote",
-		"-imacros",
-		"-iprefix",
-		"-iwithprefix",
-		"-iwithprefixbefore",
-		"-isysroot",
-		"-MF",
-		"-MT",
-		"-MQ",
-		"-Xlinker",
-		"-Xassembler",
-		"-Xpreprocessor",
-		"-T",
-		"-u",
-		"-z",
-		"-e",
-		"-aux-info",
-		"--param",
-		"-dumpbase",
-		"-dumpdir",
-		"-wrapper",
-		"-B",
-		"-A",
-	};
-	for (size_t i = 0; i < WH_ARRAY_COUNT(list); i++)
-		if (!strcmp(option, list[i]))
-			return true;
-	return false;
-}
-
-/* The compiler stops before the linker, or only says something about itself. */
-static bool stops_early(const char *option)
-{
-	static const char *const list[] = {
-		"-c",
-		"-S",
-		"-E",
-		"-M",
-		"-MM",
-		"-fsyntax-only",
-		"-###",
-		"--version",
-		"-dumpversion",
-		"-dumpfullversion",
-		"-dumpspecs",
-		"-print-search-dirs",
-		"-print-libgcc-file-name",
-		"-print-multiarch",
-		"-print-multi-directory",
-		"-print-multi-lib",
-		"-print-sysroot",
-		"--help",
-		"--target-help",
-	};
-	for (size_t i = 0; i < WH_ARRAY_COUNT(list); i++)
-		if (!strcmp(option, list[i]))
-			return true;
-	return !strncmp(option, "-print-file-name=", 17) ||
-	       !strncmp(option, "-print-prog-name=", 17) || !strncmp(option, "--help=", 7);
-}
-
-/* Images are static and position-independent whatever is asked for. */
-static bool is_link_mode(const char *option)
-{
-	static const char *const list[] = {
-		"-static",   "-static-pie", "-pie",           "-no-pie",
-		"-rdynamic", "-fno-pie",    "-fno-PIE",       "-fno-pic",
-		"-fno-PIC",  "-nopie",      "-static-libgcc", "-shared-libgcc",
-	};
-	for (size_t i = 0; i < WH_ARRAY_COUNT(list); i++)
-		if (!strcmp(option, list[i]))
-			return true;
-	return false;
-}
-
-static void add_input(struct request *r, const char *path)
-{
-	const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
-	r->has_input = true;
-	if (!strcmp(path, "-"))
-		push(&r->sources, "-");
-	else if (!dot || (strcmp(dot, ".o") && strcmp(dot, ".a") && strcmp(dot, ".so")))
-		push(&r->sources, slash ? slash + 1 : path);
-}
-
-/* Linker options, separated by commas. What keeps every symbol, or asks for shared
- * libraries, would only make the image larger or the link fail. */
-static void add_linker_options(struct request *r, const char *text)
-{
-	static const char *const dropped[] = {
-		"--export-dynamic", "-export-dynamic", "-E", "-Bdynamic", "-dy", "-call_shared"
-	};
-	char *copy = strdup(text), *at = copy;
-	if (!copy)
-		out_of_memory();
-	for (char *word; (word = strsep(&at, ","));) {
-		bool drop = false;
-		for (size_t i = 0; i < WH_ARRAY_COUNT(dropped); i++)
-			drop = drop || !strcmp(word, dropped[i]);
-		if (drop)
-			continue;
-		if (!strncmp(word, "-Map=", 5) || !strncmp(word, "--Map=", 6))
-			r->map = strchr(word, '=') + 1;
-		else if ((!strcmp(word, "-Map") || !strcmp(word, "--Map")) && at)
-			r->map = strdup(at); /* until the next comma */
-		push(&r->args, "-Xlinker");
-		push(&r->args, word); /* stays in use: copy is not freed */
-	}
-	if (r->map)
-		((char *)(uintptr_t)r->map)[strcspn(r->map, ",")] = 0;
-}
-
-static void take_figure(struct request *r, const char *option, uint64_t max, uint64_t *to)
-{
-	uint64_t value;
-	if (!cli_parse_size(strchr(option, '=') + 1, &value) && value && value <= max) {
-		*to = value;
-		return;
-	}
-	cli_error("cc: %s: a size such as 8M is wanted, at most %llu bytes", option,
-		  (unsigned long long)max);
-	r->failed = true;
-}
-
-/* Options of our own. */
-static bool take_own(struct request *r, const char *a)
-{
-	if (strncmp(a, "--wherry-", 9))
-		return false;
-	if (!strncmp(a, "--wherry-root=", 14))
-		r->root = a + 14;
-	else if (!strncmp(a, "--wherry-name=", 14))
-		r->name = a + 14;
-	else if (!strncmp(a, "--wherry-memory=", 16))
-		take_figure(r, a, WH_MANIFEST_MEMORY_MAX, &r->manifest.memory_default);
-	else if (!strncmp(a, "--wherry-memory-min=", 20))
-		take_figure(r, a, WH_MANIFEST_MEMORY_MAX, &r->manifest.memory_min);
-	else if (!strncmp(a, "--wherry-stack=", 15))
-		take_figure(r, a, WH_MANIFEST_STACK_MAX, &r->manifest.stack_size);
-	else {
-		cli_error("cc: unknown option %s (known: --wherry-root=DIR, -name=NAME, "
-			  "-memory=SIZE, -memory-min=SIZE, -stack=SIZE)",
-			  a);
-		r->failed = true;
-	}
-	return true;
-}
-
-/* What one option says about the command as a whole. */
-static void note(struct request *r, const char *a)
-{
-	if (stops_early(a))
-		r->links = false;
-	else if (!strcmp(a, "-shared") || !strcmp(a, "--shared"))
-		r->shared = true;
-	else if (!strcmp(a, "-m32") || !strcmp(a, "-mx32") || !strcmp(a, "-m16"))
-		r->other_abi = true;
-	else if (!strcmp(a, "-nostdlib") || !strcmp(a, "-nostartfiles") || !strcmp(a, "-r"))
-		r->bare = true;
-	else if (!strncmp(a, "-o", 2) && a[2])
-		r->output = a + 2;
-	else if (a[0] != '-' || !a[1])
-		add_input(r, a);
-	else if (!strncmp(a, "-l", 2))
-		r->has_input = true;
-	if (!strncmp(a, "-print-file-name=", 17))
-		r->asked = a + 17;
-}
-
-static void classify(struct request *r, char **argv, int argc)
-{
-	r->links = true;
-	for (int i = 0; i < argc; i++) {
-		const char *a = argv[i];
-		if (is_link_mode(a) || take_own(r, a))
-			continue;
-		if (!strcmp(a, "-pthread")) {
-			push(&r->args, "-D_REENTRANT");
-			continue;
-		}
-		if (!strncmp(a, "-Wl,", 4)) {
-			add_linker_options(r, a + 4);
-			continue;
-		}
-		if (!strcmp(a, "-Xlinker") && i + 1 < argc) {
-			add_linker_options(r, argv[++i]);
-			continue;
-		}
-		push(&r->args, a);
-		note(r, a);
-		if (takes_value(a) && i + 1 < argc) {
-			if (!strcmp(a, "-o"))
-				r->output = argv[i + 1];
-			push(&r->args, argv[++i]);
-		}
-	}
-	if (!r->has_input) /* `cc -v`, `cc --version`: nothing to link */
-		r->links = false;
-}
-
-/* ---- running the compiler ---- */
-
-static int run(char **argv)
-{
-	int status;
-	fflush(NULL);
-	pid_t pid = fork();
-	if (pid < 0) {
-		cli_error("cc: cannot start a process (errno %d)", errno);
-		return CLI_ERROR;
-	}
-	if (!pid) {
-		execvp(argv[0], argv);
-		cli_error("cc: cannot run %s (errno %d): install gcc, or name a compiler in "
-			  "WHERRY_CC",
-			  argv[0], errno);
-		_exit(CLI_ERROR);
-	}
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return CLI_ERROR;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-/* One line that the compiler prints, e.g. for -print-file-name=include; NULL = nothing. */
-static char *ask(const struct words *compiler, const char *question)
-{
-	static char line[4096];
-	struct words w = { 0 };
-	int pipes[2];
-	push_all(&w, compiler);
-	push(&w, question);
-	if (pipe(pipes))
-		return NULL;
-	pid_t pid = fork();
-	if (!pid) {
-		dup2(pipes[1], 1);
-		execvp(w.at[0], w.at);
-		_exit(127);
-	}
-	close(pipes[1]);
-	FILE *f = fdopen(pipes[0], "r");
-	char *got = f && pid > 0 ? fgets(line, sizeof line, f) : NULL;
-	if (f)
-		fclose(f);
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
-	free(w.at);
-	if (got)
-		got[strcspn(got, "\n")] = 0;
-	return got && *got ? strdup(got) : NULL;
-}
-
 /* The compiler's name decides between the two families of drivers. */
-static bool is_clang(const struct words *compiler)
+static bool is_clang(const struct cc_words *compiler)
 {
 	for (size_t i = 0; i < compiler->count; i++)
 		if (strstr(compiler->at[i], "clang"))
@@ -426,7 +46,7 @@ static char *find_sysroot(void)
 	slash = strrchr(self, '/');
 	*slash = 0;
 	for (size_t i = 0; i < WH_ARRAY_COUNT(places); i++) {
-		char *path = join(self, places[i]), *probe = join(path, "/lib/libc.a");
+		char *path = cc_join(self, places[i]), *probe = cc_join(path, "/lib/libc.a");
 		char *real = access(probe, R_OK) ? NULL : realpath(path, NULL);
 		free(path);
 		free(probe);
@@ -436,7 +56,7 @@ static char *find_sysroot(void)
 	return NULL;
 }
 
-static void add_headers(struct words *w, const struct words *compiler, const char *sysroot)
+static void add_headers(struct cc_words *w, const struct cc_words *compiler, const char *sysroot)
 {
 	/* Defaults; the user's options come behind them and win. */
 	static const char *const defaults[] = {
@@ -448,71 +68,71 @@ static void add_headers(struct words *w, const struct words *compiler, const cha
 		"-fno-asynchronous-unwind-tables",
 		"-D__wherry__=1",
 	};
-	char *own = ask(compiler, "-print-file-name=include");
-	push(w, "-nostdinc");
+	char *own = cc_ask(compiler, "-print-file-name=include");
+	cc_push(w, "-nostdinc");
 	for (size_t i = 0; i < WH_ARRAY_COUNT(defaults); i++)
-		push(w, defaults[i]);
-	push(w, "-isystem");
-	push(w, join(sysroot, "/include"));
+		cc_push(w, defaults[i]);
+	cc_push(w, "-isystem");
+	cc_push(w, cc_join(sysroot, "/include"));
 	if (own) {
-		push(w, "-isystem");
-		push(w, own);
+		cc_push(w, "-isystem");
+		cc_push(w, own);
 	}
 }
 
-static void add_flags(struct words *w, const struct request *r, const struct words *compiler,
-		      const char *sysroot, const char *map)
+static void add_flags(struct cc_words *w, const struct cc_request *r,
+		      const struct cc_words *compiler, const char *sysroot, const char *map)
 {
-	push(w, "-nostdlib");
-	push(w, "-static-pie");
+	cc_push(w, "-nostdlib");
+	cc_push(w, "-static-pie");
 	/* Neither driver may offer the host's libraries for -l. */
-	push(w, is_clang(compiler) ? join("--sysroot=", sysroot)
-				   : join(join("-specs=", sysroot), "/lib/image.specs"));
-	push(w, "-Wl,--gc-sections,-z,text,-z,relro,-z,now,-z,separate-code,-z,noexecstack");
-	push(w, "-Wl,--no-dynamic-linker,--build-id=none,--hash-style=gnu,--no-eh-frame-hdr");
-	push(w, join(join("-Wl,-T,", sysroot), "/lib/image.ld"));
+	cc_push(w, is_clang(compiler) ? cc_join("--sysroot=", sysroot)
+				      : cc_join(cc_join("-specs=", sysroot), "/lib/image.specs"));
+	cc_push(w, "-Wl,--gc-sections,-z,text,-z,relro,-z,now,-z,separate-code,-z,noexecstack");
+	cc_push(w, "-Wl,--no-dynamic-linker,--build-id=none,--hash-style=gnu,--no-eh-frame-hdr");
+	cc_push(w, cc_join(cc_join("-Wl,-T,", sysroot), "/lib/image.ld"));
 	if (!r->map)
-		push(w, join("-Wl,-Map=", map));
+		cc_push(w, cc_join("-Wl,-Map=", map));
 }
 
-static void add_libraries(struct words *w, const struct words *compiler, const char *lib)
+static void add_libraries(struct cc_words *w, const struct cc_words *compiler, const char *lib)
 {
-	char *libgcc = ask(compiler, "-print-libgcc-file-name");
-	push(w, "-xnone");
-	push(w, join("-L", lib));
-	push(w, "-Wl,--start-group");
-	push(w, join(lib, "libc.a"));
-	push(w, join(lib, "libwherry.a"));
-	push(w, join(lib, "libwherry-enosys.a"));
+	char *libgcc = cc_ask(compiler, "-print-libgcc-file-name");
+	cc_push(w, "-xnone");
+	cc_push(w, cc_join("-L", lib));
+	cc_push(w, "-Wl,--start-group");
+	cc_push(w, cc_join(lib, "libc.a"));
+	cc_push(w, cc_join(lib, "libwherry.a"));
+	cc_push(w, cc_join(lib, "libwherry-enosys.a"));
 	if (libgcc)
-		push(w, libgcc);
-	push(w, "-Wl,--end-group");
+		cc_push(w, libgcc);
+	cc_push(w, "-Wl,--end-group");
 }
 
 /* The whole linker command; `first` is an input that must come before all others, or NULL. */
-static int run_link(struct request *r, const struct words *compiler, const char *sysroot,
+static int run_link(struct cc_request *r, const struct cc_words *compiler, const char *sysroot,
 		    const char *map, const char *first, const char *archive)
 {
-	struct words w = { 0 };
-	char *lib = join(sysroot, "/lib/");
-	push_all(&w, compiler);
+	struct cc_words w = { 0 };
+	char *lib = cc_join(sysroot, "/lib/");
+	cc_push_all(&w, compiler);
 	add_headers(&w, compiler, sysroot);
 	add_flags(&w, r, compiler, sysroot, map);
 	if (first) {
-		push(&w, "-xassembler");
-		push(&w, first);
-		push(&w, "-xnone");
+		cc_push(&w, "-xassembler");
+		cc_push(&w, first);
+		cc_push(&w, "-xnone");
 	}
 	if (!r->bare)
-		push(&w, join(lib, "crt1.o"));
-	push_all(&w, &r->args);
+		cc_push(&w, cc_join(lib, "crt1.o"));
+	cc_push_all(&w, &r->args);
 	if (archive) {
-		push(&w, "-xnone");
-		push(&w, archive);
+		cc_push(&w, "-xnone");
+		cc_push(&w, archive);
 	}
 	if (!r->bare)
 		add_libraries(&w, compiler, lib);
-	int status = run(w.at);
+	int status = cc_run(w.at);
 	free(w.at);
 	free(lib);
 	return status;
@@ -572,33 +192,33 @@ static void write_warnings(struct missing *m, FILE *to)
 	}
 }
 
-static int finish_manifest(struct request *r, const char *output)
+static int finish_manifest(struct cc_request *r, const char *output)
 {
 	const char *name = r->name ? r->name : output, *slash = strrchr(name, '/');
 	strncpy(r->manifest.name, slash ? slash + 1 : name, sizeof r->manifest.name - 1);
 	return cc_manifest_set(output, &r->manifest);
 }
 
-static int link_image(struct request *r, const struct words *compiler, const char *sysroot)
+static int link_image(struct cc_request *r, const struct cc_words *compiler, const char *sysroot)
 {
-	char map[] = "/tmp/wherry-cc-XXXXXX", warnings[] = "/tmp/wherry-cc-XXXXXX";
+	char *map = NULL, *warnings = NULL;
 	struct cc_archive archive = { 0 };
 	struct missing missing = { 0 };
-	const char *output = r->output ? r->output : "a.out", *map_path = r->map ? r->map : map;
+	const char *output = r->output ? r->output : "a.out";
 	char *units = NULL;
-	int status = CLI_ERROR, map_fd = mkstemp(map), warnings_fd = mkstemp(warnings);
+	int status = CLI_ERROR, map_fd = cc_temporary(".map", &map),
+	    warnings_fd = cc_temporary(".s", &warnings);
 
-	if (map_fd < 0 || warnings_fd < 0) {
-		cli_error("cc: cannot make a temporary file in /tmp (errno %d)", errno);
+	if (map_fd < 0 || warnings_fd < 0)
 		goto out;
-	}
+	cc_plain_language();
 	if (r->root && (status = cc_archive_build(r->root, &archive)))
 		goto out;
 	status = run_link(r, compiler, sysroot, map, NULL, archive.object);
 	if (status || r->bare)
 		goto out;
-	status = cc_units_read(map_path, (const char *const *)r->sources.at, r->sources.count,
-			       &units, add_missing, &missing);
+	status = cc_units_read(r->map ? r->map : map, (const char *const *)r->sources.at,
+			       r->sources.count, &units, add_missing, &missing);
 	if (!status && missing.count) {
 		FILE *to = fopen(warnings, "w");
 		if (to) {
@@ -614,17 +234,15 @@ static int link_image(struct request *r, const struct words *compiler, const cha
 out:
 	free(units);
 	cc_archive_remove(&archive);
-	if (map_fd >= 0 && !close(map_fd))
-		unlink(map);
-	if (warnings_fd >= 0 && !close(warnings_fd))
-		unlink(warnings);
+	cc_temporary_remove(map_fd, map);
+	cc_temporary_remove(warnings_fd, warnings);
 	return status;
 }
 
 /* -print-file-name=libc.a must find the sysroot's; what it lacks the compiler may answer. */
 static bool print_file_name(const char *sysroot, const char *name)
 {
-	char *path = join(join(sysroot, "/lib/"), name);
+	char *path = cc_join(cc_join(sysroot, "/lib/"), name);
 	bool found = *name && !access(path, F_OK);
 	if (found)
 		cli_print("%s", path);
@@ -632,7 +250,7 @@ static bool print_file_name(const char *sysroot, const char *name)
 	return found;
 }
 
-static int refuse(const struct request *r)
+static int refuse(const struct cc_request *r)
 {
 	if (r->shared && r->links)
 		cli_error("cc: -shared: images have no dynamic linker; link the objects into the "
@@ -644,15 +262,15 @@ static int refuse(const struct request *r)
 
 int cmd_cc(int argc, char **argv)
 {
-	struct words given = { 0 }, compiler = { 0 };
-	struct request r = { 0 };
+	struct cc_words given = { 0 }, compiler = { 0 };
+	struct cc_request r = { 0 };
 	char *set = getenv("WHERRY_CC");
 	for (char *at = strdup(set && *set ? set : "gcc"), *word; (word = strsep(&at, " "));)
 		if (*word)
-			push(&compiler, word);
+			cc_push(&compiler, word);
 	for (int i = 1; i < argc; i++)
-		expand(&given, argv[i], 0);
-	classify(&r, given.at, (int)given.count);
+		cc_expand(&given, argv[i], 0);
+	cc_classify(&r, given.at, (int)given.count);
 	if (refuse(&r))
 		return 1;
 	char *sysroot = find_sysroot();
@@ -665,10 +283,10 @@ int cmd_cc(int argc, char **argv)
 		return CLI_OK;
 	if (r.links)
 		return link_image(&r, &compiler, sysroot);
-	struct words w = { 0 };
-	push_all(&w, &compiler);
+	struct cc_words w = { 0 };
+	cc_push_all(&w, &compiler);
 	add_headers(&w, &compiler, sysroot);
-	push_all(&w, &r.args);
+	cc_push_all(&w, &r.args);
 	execvp(w.at[0], w.at);
 	cli_error("cc: cannot run %s (errno %d): install gcc, or name a compiler in WHERRY_CC",
 		  w.at[0], errno);

@@ -80,6 +80,14 @@ ok "syscall()" $CC number.c -o number
 [ -s err ] && fail "warnings for syscall(): $(cat err)"
 ok "run syscall()" "$WHERRY" run number
 
+# Nothing is left behind, not even when interrupted.
+mkdir tmp
+ok TMPDIR env TMPDIR="$work/tmp" $CC -g forker.c -o forker
+printf '#!/bin/sh\nkill -TERM "$PPID"\nexec sleep 5\n' >slow
+chmod +x slow
+WHERRY_CC=$work/slow TMPDIR=$work/tmp status 143 interrupted $CC hello.o -o hello
+[ -z "$(ls tmp)" ] || fail "left behind: $(ls tmp)"
+
 # A program's own names never meet the kernel's.
 cat >names.c <<'END'
 #include <stdio.h>
