@@ -192,6 +192,20 @@ static bool gateway_before_sleep(struct wh_loop_hook *hook)
 	return false;
 }
 
+int wh_gateway_finish(struct wh_gateway *gateway, uint32_t timeout_ms)
+{
+	uint64_t end = wh_os_now() + timeout_ms * GATEWAY_MS, now;
+	rules_fini(gateway);
+	gateway->touched = true;
+	(void)gateway_before_sleep(&gateway->hook);
+	while (tcp_finish(gateway) && (now = wh_os_now()) < end)
+		if (wh_loop_step(gateway->loop, (int)((end - now) / GATEWAY_MS) + 1) < 0)
+			break;
+	int left = (int)tcp_finish(gateway);
+	tcp_fini(gateway);
+	return left;
+}
+
 /* Round-trip times need the time at which the frames of this round came. */
 static void gateway_after_sleep(struct wh_loop_hook *hook)
 {

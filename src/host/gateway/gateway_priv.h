@@ -191,6 +191,8 @@ void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
 void tcp_retry_refused(struct wh_gateway *gateway);
 void tcp_rule_gone(struct wh_gateway *gateway, struct rule *rule);
 void tcp_retry_expired(struct wh_loop_timer *timer);
+/* Ends the flows whose bytes are out; returns how many are left. */
+uint32_t tcp_finish(struct wh_gateway *gateway);
 void tcp_fini(struct wh_gateway *gateway);
 
 /* ---- udp.c ---- */

@@ -533,6 +533,25 @@ void tcp_rule_gone(struct wh_gateway *gateway, struct rule *rule)
 	wh_assert(rule->waiting == 0);
 }
 
+uint32_t tcp_finish(struct wh_gateway *gateway)
+{
+	WH_LIST_FOR_EACH_SAFE(node, &gateway->tcp_flows) {
+		struct tcp_flow *flow = WH_LIST_ENTRY(node, struct tcp_flow, node);
+		struct wh_iov iov[2];
+		if (flow->state != OPEN || !flow->guest_connected || !pump_out(flow) ||
+		    wh_net_tcp_peek(flow->tcp, iov))
+			continue;
+		/* Closing the socket sends FIN behind the bytes that the kernel holds. */
+		wh_net_tcp_abort(flow->tcp);
+		flow->tcp = NULL;
+		flow_free(flow);
+	}
+	uint32_t left = 0;
+	WH_LIST_FOR_EACH(node, &gateway->tcp_flows)
+		left += WH_LIST_ENTRY(node, struct tcp_flow, node)->state == OPEN;
+	return left;
+}
+
 void tcp_fini(struct wh_gateway *gateway)
 {
 	struct wh_list *node;

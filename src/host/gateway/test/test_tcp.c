@@ -528,6 +528,48 @@ static void descriptors_run_out(void)
 	world_stop(&w);
 }
 
+/* A guest that ends right after its last write; the client is slow. */
+static void finish_delivers_what_was_sent(void)
+{
+	uint16_t port;
+	struct app app = { .to_send = 64 * MB }, idle = { 0 };
+	struct program program = { .lazy = true }, second = { 0 };
+	begin();
+	int listener = host_listen(AF_INET, &port);
+	app_connect(&app, &w, false, port);
+	program_accept(&program, &w, listener);
+	app_connect(&idle, &w, false, port);
+	program_accept(&second, &w, listener);
+	world_settle(&w);
+	uint64_t held = now()->tcp_bytes_out;
+	CHECK(held < app.sent);
+	CHECK_EQ(wh_gateway_finish(w.gateway, 0), 1); /* nobody reads */
+	UNTIL(&w, second.at_end);
+	program.lazy = false;
+	program_update(&program);
+	UNTIL(&w, program.error);
+	program_close(&program);
+	program_close(&second);
+	app_close(&app);
+	app_close(&idle);
+	/* The same with a reader. */
+	struct app again = { .to_send = 64 * MB };
+	struct program reader = { .lazy = true };
+	app_connect(&again, &w, false, port);
+	program_accept(&reader, &w, listener);
+	world_settle(&w);
+	w.guest_stopped = true;
+	reader.lazy = false;
+	program_update(&reader);
+	CHECK_EQ(wh_gateway_finish(w.gateway, 20000), 0);
+	UNTIL(&w, reader.at_end);
+	CHECK(reader.received > held && !reader.mismatch);
+	program_close(&reader);
+	app_close(&again);
+	close(listener);
+	world_stop(&w);
+}
+
 static void detach_ends_flows(void)
 {
 	uint16_t port;
@@ -573,6 +615,7 @@ int main(void)
 	RUN(busy_port_is_explained);
 	RUN(unpublish_resets_who_waits);
 	RUN(descriptors_run_out);
+	RUN(finish_delivers_what_was_sent);
 	RUN(detach_ends_flows);
 	/* Skipped without IPv6. */
 	RUN(bytes_go_over_ip6);

@@ -116,6 +116,12 @@ int wh_gateway_attach(struct wh_gateway *gateway, struct wh_net_port *port);
 /* The port is not used afterwards; the guest's flows end. */
 void wh_gateway_detach(struct wh_gateway *gateway);
 
+/* The guest has ended: its connections end as they do when a process exits. What it sent and the
+ * host's sockets have not taken yet follows for at most timeout_ms, in which the loop runs; then FIN, or
+ * RST where bytes are left. Published ports refuse from now on. Not from a callback. Returns the
+ * connections that had to be reset. */
+int wh_gateway_finish(struct wh_gateway *gateway, uint32_t timeout_ms);
+
 /* Addresses as they are used, for the machine's boot information. */
 struct wh_gateway_addresses {
 	uint8_t guest_ip4[4], gateway_ip4[4], dns_ip4[4], prefix4;
