@@ -23,6 +23,9 @@
 /* What the gateway's stack takes from a device. */
 #define OFFLOADS (WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 | WH_NET_LINK_TSO6)
 
+/* How long a client may take to fetch what the guest sent before it ended. */
+#define NETWORK_FINISH_MS 3000u
+
 struct disk {
 	struct wh_block_file file;
 	struct wh_block *block;
@@ -293,6 +296,8 @@ int run_devices_attach(struct run *r)
 int run_devices_finish(struct run *r)
 {
 	int status = CLI_OK;
+	if (r->devices && r->devices->gateway && r->ended)
+		(void)wh_gateway_finish(r->devices->gateway, NETWORK_FINISH_MS); /* best effort */
 	if (!r->devices || !r->devices->disks)
 		return CLI_OK;
 	wh_vmm_machine_free(r->machine);

@@ -269,6 +269,12 @@ static void start(void *ctx)
 		n->port.writable(&n->port);
 }
 
+/* The guest has ended; a datagram that it sent last is still to go. */
+static void drain(void *ctx)
+{
+	notify_tx(ctx);
+}
+
 static bool reset(void *ctx)
 {
 	struct wh_dev_net *n = ctx;
@@ -300,7 +306,8 @@ int wh_dev_net_new(const struct wh_dev_net_config *config, struct wh_vmm_machine
 {
 	static const struct wh_virtio_ops ops = { .start = start,
 						  .notify = notify,
-						  .reset = reset };
+						  .reset = reset,
+						  .drain = drain };
 	struct wh_dev_net *n = calloc(1, sizeof *n);
 	if (!n)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for the network device");
