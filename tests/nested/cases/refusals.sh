@@ -19,15 +19,15 @@ refuses()
 
 chmod 600 /dev/kvm
 refuses "no permission" "no permission for /dev/kvm: .*--engine proc" \
-	su -s /bin/sh nobody -c "/bin/wherry run --engine kvm /bin/guest-ending"
+	su -s /bin/sh nobody -c "/bin/wherry run --engine kvm /images/ending"
 mv /dev/kvm /dev/kvm.away
-refuses "no device" "no /dev/kvm: use --engine proc" wherry run --engine kvm /bin/guest-ending
+refuses "no device" "no /dev/kvm: use --engine proc" wherry run --engine kvm /images/ending
 echo >/dev/kvm
-refuses "not a device" "not KVM" wherry run --engine kvm /bin/guest-ending
+refuses "not a device" "not KVM" wherry run --engine kvm /images/ending
 rm /dev/kvm
-wherry run /bin/guest-ending || { echo "FAIL auto does not fall back to proc"; failed=1; }
+wherry run /images/ending || { echo "FAIL auto does not fall back to proc"; failed=1; }
 mv /dev/kvm.away /dev/kvm
-wherry run /bin/guest-ending || { echo "FAIL auto"; failed=1; }
-refuses "too much memory" "at most 2560 MiB" wherry run --engine kvm --memory 3G /bin/guest-ending
-refuses "too little memory" "too little memory" wherry run --engine kvm --memory 200K /bin/guest-ending
+wherry run /images/ending || { echo "FAIL auto"; failed=1; }
+refuses "too much memory" "at most 2560 MiB" wherry run --engine kvm --memory 3G /images/ending
+refuses "too little memory" "too little memory" wherry run --engine kvm --memory 200K /images/ending
 exit $failed

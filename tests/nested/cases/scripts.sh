@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: ISC
+# Exit statuses, messages, streams, signals and disks: the scripts that pass on proc pass on kvm.
+# TIMEOUT=120
+export ENGINE=kvm
+failed=0
+for script in /scripts/*; do
+	name=${script##*/}
+	if sh $script wherry /images/$name; then echo "ok $name"; else echo "FAIL $name: status $?"; failed=1; fi
+done
+exit $failed
