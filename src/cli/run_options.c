@@ -107,6 +107,7 @@ int run_volume_parse(const char *text, struct run_volume *ret_volume)
 	}
 	const char *colon = memchr(text, ':', size);
 	if (!colon || colon[1] != '/' ||
+	    memchr(colon + 1, ':', size - (size_t)(colon - text) - 1) ||
 	    !copy(v.folder, sizeof v.folder, text, (size_t)(colon - text)) ||
 	    !copy(v.path, sizeof v.path, colon + 1, size - (size_t)(colon - text) - 1)) {
 		cli_error("-v %s: say DIR:PATH or DIR:PATH:ro, PATH beginning with a slash", text);

@@ -118,7 +118,6 @@ refuses("unknown disk format", ["run", "--disk", "data=empty,format=vmdk", hello
 write("raw", b"\0" * (1 << 20))
 refuses("raw called qcow2", ["run", "--disk", "data=raw,format=qcow2", hello], 125, "raw.*qcow2")
 run(["disk", "create", "q.qcow2", "1M"])
-refuses("qcow2 not called qcow2", ["run", "--disk", "data=q.qcow2,format=raw", hello], 125, "q.qcow2.*format=qcow2")
 refuses("qcow2 without a format", ["run", "--disk", "data=q.qcow2", hello], 125, "q.qcow2.*format=qcow2")
 damaged = bytearray(open("q.qcow2", "rb").read())
 damaged[40:48] = (2**40).to_bytes(8, "big")
@@ -155,7 +154,7 @@ elif os.geteuid() == 0 and shutil.which("setpriv"):
         print("note: /dev/kvm is open to all here: permission not tried")
     else:
         line = p.stderr.strip()
-        good = p.returncode == 125 and "\n" not in line and re.search("/dev/kvm.*ermission", line)
+        good = p.returncode == 125 and "\n" not in line and re.search("ermission.*/dev/kvm|/dev/kvm.*ermission", line)
         report("kvm without permission", None if good else f"status {p.returncode}: {line!r}")
 
 # The disk of a guest that runs is locked, and free when it ended.
