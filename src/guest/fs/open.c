@@ -60,6 +60,21 @@ static int create(struct fs_path *p, uint32_t flags, uint32_t mode, struct fs_fi
 				   mode & ~fs_umask & 07777, ret_file);
 }
 
+/* "name/" cannot be made by open, whatever is there. */
+static int refuse_slash(int dirfd, const char *path)
+{
+	struct fs_path p;
+	int n = fs_path_check(path);
+	if (n <= 0 || path[n - 1] != '/')
+		return n < 0 ? n : 0;
+	n = fs_walk_at(dirfd, path, FS_WALK_PARENT, false, &p);
+	if (n < 0)
+		return n;
+	n = p.last.size && !fs_name_dots(p.last) ? -WH_EISDIR : 0;
+	fs_path_fini(&p);
+	return n;
+}
+
 int fs_open(int dirfd, const char *path, uint32_t flags, uint32_t mode, struct fs_file **ret_file)
 {
 	struct fs_path p;
@@ -71,8 +86,12 @@ int fs_open(int dirfd, const char *path, uint32_t flags, uint32_t mode, struct f
 		flags &= LX_O_PATH | LX_O_DIRECTORY | LX_O_NOFOLLOW | LX_O_CLOEXEC;
 	if (flags & LX_O_NOFOLLOW || ((flags & LX_O_CREAT) && (flags & LX_O_EXCL)))
 		walk &= ~FS_WALK_FOLLOW;
-	if (flags & LX_O_CREAT)
+	if (flags & LX_O_CREAT) {
 		walk |= FS_WALK_MISSING;
+		r = refuse_slash(dirfd, path);
+		if (r < 0)
+			return r;
+	}
 	for (int tries = 0;; tries++) {
 		r = fs_walk_at(dirfd, path, walk, false, &p);
 		if (r < 0)

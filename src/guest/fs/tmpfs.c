@@ -285,12 +285,14 @@ static int dir_rename(struct fs_node *dir, struct fs_name name, struct fs_node *
 		return old ? exchange(e, old) : -WH_ENOENT;
 	if (old && (flags & FS_RENAME_NOREPLACE))
 		return -WH_EEXIST;
+	if (fs_node_is(&e->node->node, LX_S_IFDIR) && is_below(tmpfs_of(new_dir), e->node))
+		return -WH_EINVAL;
+	if (old && is_below(tmpfs_of(dir), old->node))
+		return -WH_ENOTEMPTY;
 	if (old && old->node == e->node)
 		return 0;
 	if (is_covered(&e->node->node))
 		return -WH_EBUSY;
-	if (fs_node_is(&e->node->node, LX_S_IFDIR) && is_below(tmpfs_of(new_dir), e->node))
-		return -WH_EINVAL;
 	if (old) {
 		r = check_removal(old, fs_node_is(&e->node->node, LX_S_IFDIR));
 		if (r < 0)

@@ -76,7 +76,8 @@ static void read_page(const struct tmpfs_file *t, uint64_t at, uint8_t *to, size
 		return;
 	}
 	size_t n = at < t->base_size ? min64(size, t->base_size - at) : 0;
-	memcpy(to, t->base + at, n);
+	if (n)
+		memcpy(to, t->base + at, n);
 	memset(to + n, 0, size - n);
 }
 

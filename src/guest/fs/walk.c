@@ -18,11 +18,6 @@ struct walk {
 	uint32_t links_seen;
 };
 
-static bool is_name(struct fs_name n, const char *text)
-{
-	return n.size == wh_strlen(text) && !memcmp(n.text, text, n.size);
-}
-
 static void go(struct walk *w, struct fs_node *to)
 {
 	fs_node_unref(w->at);
@@ -138,7 +133,7 @@ static int step(struct walk *w, uint32_t flags, struct fs_path *p)
 	bool last, slash;
 	struct fs_node *n;
 	struct fs_name name = next_name(w, &last, &slash);
-	bool dots = is_name(name, ".") || is_name(name, "..");
+	uint32_t dots = fs_name_dots(name);
 	if (last && (flags & FS_WALK_PARENT)) {
 		int e = found_missing(w, name, slash, p);
 		return e < 0 ? e : 1;
@@ -146,7 +141,7 @@ static int step(struct walk *w, uint32_t flags, struct fs_path *p)
 	if (!name.size || dots) {
 		if (name.size && !fs_node_is(w->at, LX_S_IFDIR))
 			return -WH_ENOTDIR;
-		if (is_name(name, ".."))
+		if (dots == 2)
 			go_up(w);
 		if (!last)
 			return 0;

@@ -51,10 +51,9 @@ int fs_walk_edit(int dirfd, const char *path, int special, struct fs_path *ret_p
 	int r = fs_walk_at(dirfd, path, FS_WALK_PARENT, false, &p);
 	if (r < 0)
 		return r;
-	const char *t = p.last.text;
-	if (!p.last.size ||
-	    (t[0] == '.' && (p.last.size == 1 || (p.last.size == 2 && t[1] == '.'))))
-		r = special;
+	uint32_t dots = fs_name_dots(p.last);
+	if (!p.last.size || dots)
+		r = special ? special : dots == 1 ? -WH_EINVAL : dots ? -WH_ENOTEMPTY : -WH_EBUSY;
 	else if (p.dir->super->read_only)
 		r = -WH_EROFS;
 	if (r < 0) {
@@ -63,4 +62,14 @@ int fs_walk_edit(int dirfd, const char *path, int special, struct fs_path *ret_p
 	}
 	*ret_path = p;
 	return 0;
+}
+
+int fs_edit_slash(const struct fs_path *p)
+{
+	struct fs_node *n;
+	int r = p->dir->ops->lookup ? p->dir->ops->lookup(p->dir, p->last, &n) : -WH_ENOTDIR;
+	if (r < 0)
+		return r;
+	fs_node_unref(n);
+	return -WH_EEXIST;
 }

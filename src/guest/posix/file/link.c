@@ -7,11 +7,13 @@ static int link_node(struct fs_node *old, struct fs_path *to)
 {
 	if (old->super != to->dir->super)
 		return -WH_EXDEV;
-	if (fs_node_is(old, LX_S_IFDIR))
-		return -WH_EPERM;
 	if (!to->dir->ops->link)
 		return fs_edit_refused(to);
-	return to->slash ? -WH_ENOENT : to->dir->ops->link(to->dir, to->last, old);
+	if (to->slash)
+		return fs_edit_slash(to);
+	if (fs_node_is(old, LX_S_IFDIR))
+		return fs_edit_slash(to) == -WH_EEXIST ? -WH_EEXIST : -WH_EPERM;
+	return to->dir->ops->link(to->dir, to->last, old);
 }
 
 long wh_sys_linkat(int from_dirfd, const char *from, int to_dirfd, const char *to, int flags)

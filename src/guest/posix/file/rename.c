@@ -7,6 +7,10 @@ static int rename_paths(struct fs_path *a, struct fs_path *b, unsigned flags)
 {
 	if (a->dir->super != b->dir->super)
 		return -WH_EXDEV;
+	if (!a->last.size || !b->last.size || fs_name_dots(a->last) || fs_name_dots(b->last))
+		return -WH_EBUSY;
+	if (a->dir->super->read_only)
+		return -WH_EROFS;
 	if (!a->dir->ops->rename || a->dir->ops->rename != b->dir->ops->rename)
 		return fs_edit_refused(a);
 	if (a->slash || b->slash) { /* then what is moved has to be a directory */
@@ -29,10 +33,10 @@ long wh_sys_renameat2(int from_dirfd, const char *from, int to_dirfd, const char
 	if (flags & ~(FS_RENAME_NOREPLACE | FS_RENAME_EXCHANGE) ||
 	    flags == (FS_RENAME_NOREPLACE | FS_RENAME_EXCHANGE))
 		return -WH_EINVAL;
-	int r = fs_walk_edit(from_dirfd, from, -WH_EBUSY, &a);
+	int r = fs_walk_at(from_dirfd, from, FS_WALK_PARENT, false, &a);
 	if (r < 0)
 		return r;
-	r = fs_walk_edit(to_dirfd, to, -WH_EBUSY, &b);
+	r = fs_walk_at(to_dirfd, to, FS_WALK_PARENT, false, &b);
 	if (r >= 0) {
 		r = rename_paths(&a, &b, flags);
 		fs_path_fini(&b);

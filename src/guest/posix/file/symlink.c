@@ -14,7 +14,7 @@ long wh_sys_symlinkat(const char *target, int dirfd, const char *path)
 		return r;
 	struct fs_name name = { target, (uint32_t)size };
 	if (p.slash)
-		r = -WH_ENOENT;
+		r = fs_edit_slash(&p);
 	else
 		r = p.dir->ops->symlink ? p.dir->ops->symlink(p.dir, p.last, name)
 					: fs_edit_refused(&p);

@@ -3,6 +3,20 @@
 #include <fs/vfs.h>
 #include <posix/file.h>
 
+/* "name/" asks for a directory, and unlink does not remove those. */
+static int refuse_slash(struct fs_path *p)
+{
+	struct fs_node *n;
+	if (!p->dir->ops->lookup)
+		return -WH_ENOTDIR;
+	int r = p->dir->ops->lookup(p->dir, p->last, &n);
+	if (r < 0)
+		return r;
+	r = fs_node_is(n, LX_S_IFDIR) ? -WH_EISDIR : -WH_ENOTDIR;
+	fs_node_unref(n);
+	return r;
+}
+
 static long unlink_at(int dirfd, const char *path)
 {
 	struct fs_path p;
@@ -10,7 +24,7 @@ static long unlink_at(int dirfd, const char *path)
 	if (r < 0)
 		return r;
 	if (p.slash)
-		r = -WH_ENOTDIR;
+		r = refuse_slash(&p);
 	else
 		r = p.dir->ops->unlink ? p.dir->ops->unlink(p.dir, p.last, false)
 				       : fs_edit_refused(&p);
@@ -21,7 +35,7 @@ static long unlink_at(int dirfd, const char *path)
 static long rmdir_at(int dirfd, const char *path)
 {
 	struct fs_path p;
-	int r = fs_walk_edit(dirfd, path, -WH_EINVAL, &p);
+	int r = fs_walk_edit(dirfd, path, 0, &p);
 	if (r < 0)
 		return r;
 	r = p.dir->ops->unlink ? p.dir->ops->unlink(p.dir, p.last, true) : fs_edit_refused(&p);

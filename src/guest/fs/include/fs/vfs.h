@@ -53,6 +53,13 @@ struct fs_name {
 	uint32_t size; /* 1..LX_NAME_MAX; never "." or ".." */
 };
 
+/* 1 for ".", 2 for "..", else 0. */
+static inline uint32_t fs_name_dots(struct fs_name n)
+{
+	bool dots = n.size && n.size <= 2 && n.text[0] == '.' && n.text[n.size - 1] == '.';
+	return dots ? n.size : 0;
+}
+
 /* NULL = the error beside it. Mutating operations are not called on a read-only file
  * system, and both nodes of a call belong to the same one. */
 struct fs_node_ops {
@@ -154,7 +161,8 @@ void fs_path_fini(struct fs_path *p);
  * With `empty` and path "" the result is the descriptor's own node. */
 int fs_walk_at(int dirfd, const char *path, uint32_t flags, bool empty, struct fs_path *ret_path);
 /* Walks to the parent for making or removing an entry: dir and last are set, last is a
- * proper name, and the file system may be written. `special` is the error for "." and "..". */
+ * proper name, and the file system may be written. `special` is the error for "/", "." and "..";
+ * 0: those of rmdir. */
 int fs_walk_edit(int dirfd, const char *path, int special, struct fs_path *ret_path);
 
 /* The error when the directory of such a walk has no operation for the job: it is no directory,
@@ -163,6 +171,9 @@ static inline int fs_edit_refused(const struct fs_path *p)
 {
 	return fs_node_is(p->dir, LX_S_IFDIR) ? -WH_EPERM : -WH_ENOTDIR;
 }
+
+/* "name/" where something else than a directory is to be made: -WH_EEXIST or -WH_ENOENT. */
+int fs_edit_slash(const struct fs_path *p);
 
 /* Checks a string of the program: its length, or -WH_EFAULT, -WH_ENAMETOOLONG. */
 int fs_path_check(const char *path);
