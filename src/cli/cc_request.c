@@ -82,13 +82,14 @@ static bool stops_early(const char *option)
 	       !strncmp(option, "-print-prog-name=", 17) || !strncmp(option, "--help=", 7);
 }
 
-/* Images are static and position-independent whatever is asked for. */
+/* Images are static and position-independent whatever is asked for, and always linked
+ * with the compiler's own library. */
 static bool is_link_mode(const char *option)
 {
 	static const char *const list[] = {
-		"-static",   "-static-pie", "-pie",           "-no-pie",
-		"-rdynamic", "-fno-pie",    "-fno-PIE",       "-fno-pic",
-		"-fno-PIC",  "-nopie",      "-static-libgcc", "-shared-libgcc",
+		"-static",        "-static-pie",    "-pie",     "-no-pie",  "-rdynamic",
+		"-fno-pie",       "-fno-PIE",       "-fno-pic", "-fno-PIC", "-nopie",
+		"-static-libgcc", "-shared-libgcc", "-lgcc",    "-lgcc_s",  "-lgcc_eh",
 	};
 	for (size_t i = 0; i < WH_ARRAY_COUNT(list); i++)
 		if (!strcmp(option, list[i]))

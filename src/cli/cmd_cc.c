@@ -12,6 +12,7 @@
  * does: by options alone.
  */
 #include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +90,7 @@ static void add_flags(struct cc_words *w, const struct cc_request *r,
 	cc_push(w, is_clang(compiler) ? cc_join("--sysroot=", sysroot)
 				      : cc_join(cc_join("-specs=", sysroot), "/lib/image.specs"));
 	cc_push(w, "-Wl,--gc-sections,-z,text,-z,relro,-z,now,-z,separate-code,-z,noexecstack");
-	cc_push(w, "-Wl,--no-dynamic-linker,--build-id=none,--hash-style=gnu,--no-eh-frame-hdr");
+	cc_push(w, "-Wl,--no-dynamic-linker,--build-id=none,--hash-style=gnu,--eh-frame-hdr");
 	cc_push(w, cc_join(cc_join("-Wl,-T,", sysroot), "/lib/image.ld"));
 	if (!r->map)
 		cc_push(w, cc_join("-Wl,-Map=", map));
@@ -104,8 +105,12 @@ static void add_libraries(struct cc_words *w, const struct cc_words *compiler, c
 	cc_push(w, cc_join(lib, "libc.a"));
 	cc_push(w, cc_join(lib, "libwherry.a"));
 	cc_push(w, cc_join(lib, "libwherry-enosys.a"));
-	if (libgcc)
+	if (libgcc) {
+		char *unwinder = cc_join(cc_join(dirname(strdup(libgcc)), "/"), "libgcc_eh.a");
 		cc_push(w, libgcc);
+		if (!access(unwinder, R_OK))
+			cc_push(w, unwinder);
+	}
 	cc_push(w, "-Wl,--end-group");
 }
 

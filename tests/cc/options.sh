@@ -65,6 +65,21 @@ ok -fsyntax-only $CC -fsyntax-only hello.c
 ok "-Wl,-Map" $CC hello.c -o mapped -Wl,-Map=mapped.map,--export-dynamic -rdynamic
 [ -s mapped.map ] || fail "-Wl,-Map: no map"
 
+# The compiler's own library: the unwinder, and arithmetic on 128 bits.
+cat >unwind.c <<'END'
+#include <stdio.h>
+#include <unwind.h>
+static _Unwind_Reason_Code frame(struct _Unwind_Context *c, void *n) { ++*(int *)n; return _URC_NO_REASON; }
+__attribute__((noinline)) int depth(void) { int n = 0; _Unwind_Backtrace(frame, &n); return n; }
+int main(int argc, char **argv)
+{
+	unsigned __int128 big = (unsigned __int128)argc << 100;
+	return depth() < 2 || (int)(big / 3 >> 90) != 341;
+}
+END
+ok libgcc $CC -O1 -fasynchronous-unwind-tables unwind.c -lgcc -lgcc_eh -o unwind
+ok "run libgcc" "$WHERRY" run unwind
+
 # Questions.
 ok --version $CC --version
 ok -v $CC -v
