@@ -205,7 +205,7 @@ static bool before_sleep(struct wh_loop_hook *hook)
 			if (!k->watching || __atomic_load_n(&k->ended, __ATOMIC_ACQUIRE))
 				break;
 			__builtin_ia32_pause();
-		} while (wh_os_now() < until);
+		} while (wh_os_now() < until && until < k->spin_until_ns);
 	}
 	__atomic_store_n(&k->loop_sleeping, 1, __ATOMIC_SEQ_CST);
 	return answer_if_asked(k);
@@ -250,6 +250,12 @@ static void write_fault(struct kvm *k)
 		memcpy(c->message, outside, sizeof outside);
 }
 
+static void queue_kicked(struct wh_loop_fd *watch, uint32_t events)
+{
+	struct kvm_queue_watch *q = watch->ctx;
+	q->slot->ops.notified(q->slot->ctx, q->queue);
+}
+
 static void vcpu_said(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct kvm *k = watch->ctx;
@@ -261,18 +267,15 @@ static void vcpu_said(struct wh_loop_fd *watch, uint32_t events)
 		return;
 	pthread_join(k->thread, NULL);
 	k->thread_started = false;
+	/* Kicks whose eventfds this round has not come to yet. */
+	for (uint32_t i = 0; i < k->queue_count; i++)
+		queue_kicked(&k->queues[i].watch, 0);
 	stop_watching(k);
 	if (k->end == KVM_END_FAULT)
 		write_fault(k);
 	if (k->end == KVM_END_ERROR)
 		m->control->exit_kind = WH_BOOT_EXIT_NONE;
 	vmm_machine_ended(m, k->end == KVM_END_KILLED ? SIGKILL : 0);
-}
-
-static void queue_kicked(struct wh_loop_fd *watch, uint32_t events)
-{
-	struct kvm_queue_watch *q = watch->ctx;
-	q->slot->ops.notified(q->slot->ctx, q->queue);
 }
 
 /* ---- start ---- */
