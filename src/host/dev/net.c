@@ -304,10 +304,9 @@ static uint64_t features_of(uint32_t offloads)
 int wh_dev_net_new(const struct wh_dev_net_config *config, struct wh_vmm_machine *machine,
 		   struct wh_dev_net **ret_net, struct wh_diag *diag)
 {
-	static const struct wh_virtio_ops ops = { .start = start,
-						  .notify = notify,
-						  .reset = reset,
-						  .drain = drain };
+	static const struct wh_virtio_ops ops = {
+		.start = start, .notify = notify, .reset = reset, .drain = drain
+	};
 	struct wh_dev_net *n = calloc(1, sizeof *n);
 	if (!n)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for the network device");
