@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 
 /* Files, directories, descriptors, /dev and /proc. Runs the same natively, in a fresh
- * folder that it makes below the current one. */
+ * folder that it makes below the current one, or the one that is named. */
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -213,9 +213,11 @@ static void devices(void)
 	CHECK(atoi(get("/proc/sys/net/core/somaxconn")) > 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	char folder[] = "files-XXXXXX";
+	if (argc > 1)
+		CHECK_EQ(chdir(argv[1]), 0);
 	CHECK(mkdtemp(folder));
 	CHECK_EQ(chdir(folder), 0);
 	RUN(streams);

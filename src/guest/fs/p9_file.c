@@ -76,6 +76,17 @@ static int64_t p9_write(struct fs_file *f, const struct wh_iov *iov, int count, 
 	return move_all(f, iov, count, offset, true);
 }
 
+/* 9P cannot reserve space; what can be seen of fallocate is the size. */
+static int p9_allocate(struct fs_file *f, int mode, uint64_t offset, uint64_t size)
+{
+	if (mode)
+		return -WH_EOPNOTSUPP;
+	int64_t now = fs_file_size(f);
+	if (now < 0 || (uint64_t)now >= offset + size)
+		return now < 0 ? (int)now : 0;
+	return fs_node_file_truncate(f, offset + size);
+}
+
 static int p9_sync(struct fs_file *f, bool data_only)
 {
 	struct wh_p9_msg r, t = { .type = WH_P9_TFSYNC, .flags = data_only };
@@ -140,6 +151,7 @@ static const struct fs_file_ops p9_file_ops = {
 	.truncate = fs_node_file_truncate,
 	.sync = p9_sync,
 	.release = p9_release,
+	.allocate = p9_allocate,
 	.seekable = true,
 	.kind = FS_KIND_NODE,
 };
