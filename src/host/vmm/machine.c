@@ -27,6 +27,7 @@
 
 #include "engine.h"
 
+#define MFD_EXEC_FLAG 0x10u         /* linux/memfd.h: proc execs it, see VMM_RAM_OFFSET */
 #define TRAP_STACK_SIZE (32u << 10) /* an AVX-512 and AMX frame is 12 KiB */
 #define HEAP_SIZE_MIN (64u << 10)   /* below it no program gets to main */
 #define HWCAP2_FSGSBASE_BIT 2u      /* asm/hwcap2.h */
@@ -97,7 +98,10 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 /* Before the engine's init: it may hand the descriptor on already. */
 static int open_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
-	m->ram_fd = memfd_create("wherry-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	m->ram_fd = memfd_create("wherry-guest", flags | MFD_EXEC_FLAG);
+	if (m->ram_fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		m->ram_fd = memfd_create("wherry-guest", flags);
 	if (m->ram_fd < 0)
 		return wh_diag_set(diag, -errno, "cannot make guest memory (errno %d)", errno);
 	return 0;
@@ -106,12 +110,12 @@ static int open_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
 static int make_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	uint64_t size = m->layout.ram_size;
-	if (ftruncate(m->ram_fd, (off_t)size) ||
+	if (ftruncate(m->ram_fd, (off_t)(size + VMM_RAM_OFFSET)) ||
 	    fcntl(m->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		return wh_diag_set(diag, -errno, "cannot make %llu MiB of guest memory (errno %d)",
 				   (unsigned long long)(size >> 20), errno);
-	void *p =
-		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->ram_fd, 0);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->ram_fd,
+		       VMM_RAM_OFFSET);
 	if (p == MAP_FAILED)
 		return wh_diag_set(diag, -WH_ENOMEM,
 				   "cannot map %llu MiB of guest memory: choose less with --memory",

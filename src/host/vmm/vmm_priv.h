@@ -15,6 +15,8 @@ extern "C" {
 #endif
 
 #define VMM_PAGE 4096u
+/* The first page of the memfd is not RAM: proc keeps its stub there, to exec it from. */
+#define VMM_RAM_OFFSET VMM_PAGE
 
 #define VMM_IMAGE_SIZE_MAX (16ull << 30) /* address space of an image without RAM */
 #define VMM_RELOCATIONS_MAX (4u << 20)   /* 96 MiB of table */
@@ -84,7 +86,7 @@ struct wh_vmm_machine {
 	void (*serial)(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size);
 	void *ctx;
 
-	int ram_fd;    /* sealed memfd; offset 0 = layout.ram_base */
+	int ram_fd;    /* sealed memfd; offset VMM_RAM_OFFSET = layout.ram_base */
 	uint8_t *ram;  /* ram_size bytes, read and write, shared with the guest */
 	uint8_t *text; /* host view of the read-only part: image->start .. ram_start */
 	uint64_t text_size;

@@ -49,7 +49,7 @@ static void map_guest(struct writer *w, const struct wh_vmm_machine *m)
 	const uint64_t shared = MAP_SHARED | MAP_FIXED_NOREPLACE;
 	uint64_t relro = image->relro_end - image->ram_start;
 	put(w, SYS_mmap, l->stack_low, l->stack_top - l->stack_low, PROT_READ | PROT_WRITE, shared,
-	    (uint64_t)m->ram_fd, l->stack_low - l->ram_base);
+	    (uint64_t)m->ram_fd, VMM_RAM_OFFSET + l->stack_low - l->ram_base);
 	put(w, PROC_STEP_MOVE, at(w, &w->plan->step[w->count + 1]), 0, 0, 0, 0, 0);
 	for (uint32_t i = 0; i < image->piece_count; i++) {
 		const struct vmm_piece *p = &image->piece[i];
@@ -58,9 +58,10 @@ static void map_guest(struct writer *w, const struct wh_vmm_machine *m)
 		    MAP_PRIVATE | MAP_FIXED_NOREPLACE, (uint64_t)image->fd, p->offset);
 	}
 	if (relro)
-		put(w, SYS_mmap, l->ram_base, relro, PROT_READ, shared, (uint64_t)m->ram_fd, 0);
+		put(w, SYS_mmap, l->ram_base, relro, PROT_READ, shared, (uint64_t)m->ram_fd,
+		    VMM_RAM_OFFSET);
 	put(w, SYS_mmap, l->ram_base + relro, l->stack_low - VMM_PAGE - l->ram_base - relro,
-	    PROT_READ | PROT_WRITE, shared, (uint64_t)m->ram_fd, relro);
+	    PROT_READ | PROT_WRITE, shared, (uint64_t)m->ram_fd, VMM_RAM_OFFSET + relro);
 }
 
 /* Everything that is neither the guest nor the stub's page: first stack, vdso, vvar, the list's

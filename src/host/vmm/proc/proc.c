@@ -167,7 +167,9 @@ static int watch(struct proc *p)
 static int proc_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	struct proc *p = m->engine_state;
-	uint64_t plan_page = (m->layout.stack_top - PROC_PLAN_SIZE - m->layout.ram_base) / VMM_PAGE;
+	uint64_t plan_page =
+		(VMM_RAM_OFFSET + m->layout.stack_top - PROC_PLAN_SIZE - m->layout.ram_base) /
+		VMM_PAGE;
 	m->info->doorbell_fd = p->doorbell;
 	m->control->host_sleeping = 1; /* the first kick rings */
 	proc_plan_write(m, p->doorbell);

@@ -5,7 +5,8 @@
  * The child begins when the machine is made. It shares the monitor's memory until it execs (clone
  * with VM: no page tables are copied) and runs on another CPU while the monitor builds RAM
  * and devices: making a mount and an IPC namespace takes longer than everything that
- * the monitor does. Then it is the stub, and waits at the doorbell for its plan.
+ * the monitor does. Then it execs the guest's RAM file, whose first page holds the stub, and
+ * waits at the doorbell for its plan.
  *
  * Because it shares memory with a monitor that runs on, it makes bare system calls only: no
  * function of libc, no errno, nothing allocated.
@@ -19,7 +20,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <linux/memfd.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -104,14 +104,8 @@ static int child_main(void *ctx)
 		if (error < 0)
 			give_up(p, error);
 	}
-	long stub = call(SYS_memfd_create, (long)"wherry-guest", MFD_CLOEXEC, 0, 0, 0);
-	if (stub < 0)
-		give_up(p, stub);
-	long size = vmm_proc_stub_end - vmm_proc_stub_start;
-	error = call(SYS_write, stub, (long)vmm_proc_stub_start, size, 0, 0);
-	if (error != size)
-		give_up(p, error < 0 ? error : -EIO);
-	error = call(SYS_execveat, stub, (long)"", (long)argv, (long)environment, AT_EMPTY_PATH);
+	error = call(SYS_execveat, m->ram_fd, (long)"", (long)argv, (long)environment,
+		     AT_EMPTY_PATH);
 	give_up(p, error);
 }
 
@@ -155,6 +149,9 @@ int proc_spawn(struct proc *p, struct wh_diag *diag)
 
 	if (fcntl(m->ram_fd, F_SETLK, &lock))
 		return wh_diag_set(diag, -errno, "cannot lock guest memory (errno %d)", errno);
+	size_t size = (size_t)(vmm_proc_stub_end - vmm_proc_stub_start);
+	if (pwrite(m->ram_fd, vmm_proc_stub_start, size, 0) != (ssize_t)size)
+		return wh_diag_set(diag, -WH_ENOMEM, "no memory for the guest's first page");
 	put_number(p->numbers, (unsigned)p->doorbell);
 	put_number(p->numbers + 16, (unsigned)m->ram_fd);
 	p->strict = m->sandbox == WH_VMM_SANDBOX_STRICT;

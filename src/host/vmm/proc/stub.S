@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The stub: the program that is exec'ed and becomes the guest. A whole ELF file, written out
- * here, so that it needs no linking and no installed file; proc.c puts its bytes into a
- * memfd. It has one page, no C, no libc and, after its first steps, no stack.
+ * here, so that it needs no linking and no installed file; spawn.c puts its bytes in
+ * front of the guest's RAM. It has one page, no C, no libc and, after its first steps, no stack.
  *
  * It holds no policy. argv[0] names two descriptors, the doorbell and the guest's RAM. The
  * stub is started while the monitor still builds the machine; it waits until the
