@@ -115,6 +115,7 @@ struct wh_gateway {
 	struct wh_loop_timer retry_timer;
 	uint64_t retry_delay_ns;
 	uint32_t tcp_flow_count, tcp_pending, tcp_flows_max, tcp_pending_max;
+	uint32_t flow_id; /* of the last flow, for the log */
 
 	/* Published ports. */
 	struct wh_list rules;
@@ -159,6 +160,19 @@ static inline bool gateway_is_own(const struct wh_gateway *gateway, const struct
 	return wh_net_ip_equal(ip, &gateway->self[0]) || wh_net_ip_equal(ip, &gateway->self[1]);
 }
 uint16_t gateway_random_port(struct wh_gateway *gateway);
+
+/* ---- text.c ---- */
+
+#define END_TEXT_SIZE 64 /* "[1111:2222:...:8888]:65535" and NUL */
+/* "10.0.2.15:80" or "[fd77::15]:80", without the :port when it is 0. Returns to. */
+const char *end_text(const struct wh_net_end *end, char to[END_TEXT_SIZE]);
+/* Text [text, end) of an address; false when it is none. */
+bool ip4_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
+bool ip6_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
+
+/* Debug lines of flows; costs a test when nobody listens. */
+void log_flow(const struct wh_gateway *gateway, uint32_t id, const char *what,
+	      const struct wh_net_end *from, const struct wh_net_end *to, int error);
 
 /* ---- sockets.c ---- */
 

@@ -29,77 +29,6 @@ static bool parse_port(const char *text, const char *end, uint16_t *ret_port)
 	return value <= 65535;
 }
 
-bool ip4_parse(const char *text, const char *end, struct wh_net_ip *ret_ip)
-{
-	uint8_t ip[4];
-	for (int i = 0; i < 4; i++) {
-		uint32_t value = 0, digits = 0;
-		for (; text < end && *text >= '0' && *text <= '9' && digits < 3; text++, digits++)
-			value = value * 10 + (uint32_t)(*text - '0');
-		if (!digits || value > 255 || (i < 3 && (text == end || *text++ != '.')))
-			return false;
-		ip[i] = (uint8_t)value;
-	}
-	*ret_ip = wh_net_ip4(ip);
-	return text == end;
-}
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* RFC 4291, 2.2; an IPv4 tail is taken too. */
-bool ip6_parse(const char *text, const char *end, struct wh_net_ip *ret_ip)
-{
-	struct wh_net_ip ip = { { 0 } };
-	unsigned count = 0, gap = 16; /* bytes so far; where :: stands */
-	if (end - text >= 2 && text[0] == ':' && text[1] == ':') {
-		gap = 0;
-		text += 2;
-	}
-	while (text < end) {
-		uint32_t value = 0, digits = 0;
-		const char *group = text;
-		for (; text < end && hex_digit(*text) >= 0 && digits < 4; text++, digits++)
-			value = value << 4 | (uint32_t)hex_digit(*text);
-		if (text < end && *text == '.') {
-			struct wh_net_ip tail;
-			if (count > 12 || !ip4_parse(group, end, &tail))
-				return false;
-			memcpy(ip.bytes + count, tail.bytes + 12, 4);
-			count += 4;
-			text = end;
-			break;
-		}
-		if (!digits || count > 14)
-			return false;
-		wh_store_be16(ip.bytes + count, (uint16_t)value);
-		count += 2;
-		if (text == end)
-			break;
-		if (*text++ != ':' || text == end)
-			return false;
-		if (*text == ':') {
-			if (gap != 16)
-				return false;
-			gap = count;
-			text++;
-		}
-	}
-	if (gap == 16 ? count != 16 : count > 14)
-		return false;
-	if (gap != 16) {
-		memmove(ip.bytes + gap + (16 - count), ip.bytes + gap, count - gap);
-		memset(ip.bytes + gap, 0, 16 - count);
-	}
-	*ret_ip = ip;
-	return true;
-}
-
 static const char *find_last(const char *text, const char *end, char c)
 {
 	while (end > text)
@@ -280,8 +209,8 @@ static int listener_open(struct rule *rule, struct wh_net_end *end)
 		error = socket_set(gateway, fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (!error && tcp)
 		error = socket_set(gateway, fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	if (!error && !wh_net_ip_is4(&end->ip))
-		error = socket_set(gateway, fd, IPPROTO_IPV6, IPV6_V6ONLY, !any6);
+	if (!error && any6) /* a specific address needs no word about versions */
+		error = socket_set(gateway, fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
 	if (!error && !tcp && wh_net_ip_is_any(&end->ip)) {
 		rule->wildcard = true;
 		error = socket_set(gateway, fd, IPPROTO_IP, IP_PKTINFO, 1);
@@ -403,6 +332,10 @@ int wh_gateway_publish(struct wh_gateway *gateway, const struct wh_gateway_rule 
 		return error;
 	}
 	rule->id = ++gateway->rule_next;
+	char text[END_TEXT_SIZE];
+	wh_log_write(&gateway->log, WH_LOG_INFO, "net", rule->id, "published %s as guest port %u%s",
+		     end_text(&bound, text), config->guest_port,
+		     config->protocol == WH_GATEWAY_UDP ? "/udp" : "");
 	gateway->rule_count++;
 	wh_list_push_back(&gateway->rules, &rule->node);
 	if (ret_rule)

@@ -48,6 +48,7 @@ struct tcp_flow {
 	struct wh_loop_fd watch;
 	struct rule *rule;        /* GUEST_*: the published port; NULL = it is gone */
 	struct wh_net_end client; /* GUEST_* */
+	uint32_t id;
 	uint8_t state;
 	bool pending; /* counted in gateway->tcp_pending or rule->waiting */
 	bool guest_connected;
@@ -73,6 +74,7 @@ static struct tcp_flow *flow_new(struct wh_gateway *gateway, int fd)
 	if (!flow)
 		return NULL;
 	flow->gateway = gateway;
+	flow->id = ++gateway->flow_id;
 	flow->watch = (struct wh_loop_fd){ .fd = fd, .fn = flow_event, .ctx = flow };
 	wh_list_push_back(&gateway->tcp_flows, &flow->node);
 	wh_list_init(&flow->refused);
@@ -266,7 +268,9 @@ static uint32_t guest_data(struct wh_net_tcp *s, const struct wh_iov *iov, uint3
 
 static void request_refuse(struct tcp_flow *flow, int error)
 {
+	const struct wh_net_tuple *tuple = wh_net_tcp_tuple(flow->tcp);
 	flow->gateway->stats.tcp_out_failed++;
+	log_flow(flow->gateway, flow->id, "tcp failed", &tuple->remote, &tuple->local, error);
 	wh_net_tcp_refuse(flow->tcp, error);
 	flow->tcp = NULL;
 	flow_free(flow);
@@ -347,6 +351,7 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 	flow->state = HOST_CONNECTING;
 	flow->tcp = s;
 	pending_begin(flow, NULL);
+	log_flow(gateway, flow->id, "tcp", &tuple->remote, &tuple->local, 0);
 	wh_net_tcp_set_ops(s, &flow_ops, flow);
 	request_connect(flow, &to);
 	return true;
@@ -373,6 +378,7 @@ static int guest_connect(struct tcp_flow *flow)
 			break;
 		tuple.local.port = gateway_random_port(gateway);
 	}
+	log_flow(gateway, flow->id, "tcp", &flow->client, &tuple.remote, -error);
 	if (!error) {
 		flow->state = GUEST_CONNECTING;
 		gateway->touched = true;
@@ -383,6 +389,8 @@ static int guest_connect(struct tcp_flow *flow)
 static void client_give_up(struct tcp_flow *flow)
 {
 	flow->gateway->stats.tcp_in_failed++;
+	wh_log_write(&flow->gateway->log, WH_LOG_DEBUG, "net", flow->id,
+		     "tcp: the guest does not take the connection");
 	flow_fail_host(flow);
 }
 

@@ -223,6 +223,8 @@ static void flow_insert(struct udp_flow *flow)
 	wh_loop_timer_start(gateway->loop, &flow->timer, flow->used_ns + flow->timeout_ns);
 	gateway->udp_flow_count++;
 	gateway->stats.udp_flows_opened++;
+	log_flow(gateway, ++gateway->flow_id, flow->rule ? "udp from" : "udp to any from",
+		 flow->rule ? &flow->client : &flow->guest, &flow->guest, 0);
 }
 
 /* ---- towards the guest ---- */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: ISC */
+#include "../gateway_host.h"
 #include "world.h"
 
 #include <errno.h>
@@ -323,6 +324,37 @@ static void many_short_connections_leave_nothing(void)
 	world_stop(&w);
 }
 
+static int connect_for_ever(void *ctx, int fd, const struct sockaddr *to, socklen_t size)
+{
+	return -WH_EINPROGRESS;
+}
+
+static int watch_never(void *ctx, struct wh_loop *loop, struct wh_loop_fd *watch)
+{
+	return 0;
+}
+
+/* Frames with a SYN each, from many ports, to a host that does not answer. */
+static void syn_flood_is_bounded(void)
+{
+	struct wh_gateway_host host = gateway_host_linux;
+	struct app apps[50] = { 0 };
+	host.connect = connect_for_ever;
+	host.watch = watch_never;
+	world_init(&w);
+	w.config.host = &host;
+	w.config.tcp_pending_max = 20;
+	world_start(&w);
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(apps); i++)
+		app_connect(&apps[i], &w, false, (uint16_t)(1000 + i));
+	UNTIL(&w, now()->tcp_out_refused == 30);
+	CHECK_EQ(stats.tcp_pending, 20);
+	CHECK_EQ(stats.descriptors, 20);
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(apps); i++)
+		app_close(&apps[i]);
+	world_stop(&w);
+}
+
 /* ---- published ---- */
 
 static uint16_t publish(const char *text)
@@ -458,6 +490,42 @@ static void busy_port_is_explained(void)
 	CHECK_EQ(wh_gateway_unpublish(w.gateway, id), 0);
 	CHECK_EQ(wh_gateway_unpublish(w.gateway, id), -WH_ENOENT);
 	CHECK_EQ(now()->descriptors, 0);
+	world_stop(&w);
+}
+
+static uint32_t activations;
+
+static void count_activation(void *ctx, uint32_t rule)
+{
+	activations += rule;
+	CHECK(ctx == &activations);
+}
+
+static void activation_is_told_once(void)
+{
+	struct program programs[2] = { 0 };
+	struct app app = { 0 };
+	struct app_listener listener = { .next = &app };
+	struct wh_gateway_rule rule = { .protocol = WH_GATEWAY_TCP,
+					.guest_port = 80,
+					.activated = count_activation,
+					.ctx = &activations };
+	struct wh_net_end bound;
+	begin();
+	activations = 0;
+	app_listen(&listener, &w, 80);
+	CHECK_EQ(wh_gateway_publish(w.gateway, &rule, NULL, &bound, NULL), 0);
+	world_settle(&w);
+	CHECK_EQ(activations, 0);
+	program_connect(&programs[0], &w, AF_INET, bound.port);
+	program_connect(&programs[1], &w, AF_INET, bound.port);
+	UNTIL(&w, now()->tcp_in_accepted == 2);
+	CHECK_EQ(activations, 1);
+	program_close(&programs[0]);
+	program_close(&programs[1]);
+	UNTIL(&w, app.at_end);
+	app_close(&app);
+	app_unlisten(&listener);
 	world_stop(&w);
 }
 
@@ -606,6 +674,7 @@ int main(void)
 	RUN(host_that_stops_reading_stops_the_guest);
 	RUN(slow_link_loses_nothing);
 	RUN(flow_table_full_refuses_new_ones);
+	RUN(syn_flood_is_bounded);
 	RUN(many_short_connections_leave_nothing);
 	RUN(published_port_serves);
 	RUN(published_on_all_addresses);
@@ -613,6 +682,7 @@ int main(void)
 	RUN(refusal_after_boot_is_a_reset);
 	RUN(boot_window_ends);
 	RUN(busy_port_is_explained);
+	RUN(activation_is_told_once);
 	RUN(unpublish_resets_who_waits);
 	RUN(descriptors_run_out);
 	RUN(finish_delivers_what_was_sent);

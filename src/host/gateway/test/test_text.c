@@ -106,6 +106,26 @@ static void ip6_texts(void)
 	}
 }
 
+static void ends_as_text(void)
+{
+	static const char *const texts[] = { "10.0.2.15:80",
+					     "255.255.255.255:65535",
+					     "[::]:1",
+					     "[::1]:2",
+					     "[1::]:3",
+					     "[1:2:3:4:5:6:7:8]:4",
+					     "[1:0:2::3]:5",
+					     "[fd77:6865:7272:7900::15]:6",
+					     "[1:2:3:4:5:6:7:0]:7",
+					     "[0:1:2:3:4:5:6:7]:8" };
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(texts); i++) {
+		char rule_text[80], text[END_TEXT_SIZE];
+		wh_format(rule_text, sizeof rule_text, "%s:1", texts[i]);
+		struct wh_gateway_rule rule = parsed(rule_text);
+		CHECK_STR(end_text(&rule.host, text), texts[i]);
+	}
+}
+
 static void configs_are_checked(void)
 {
 	struct wh_gateway_config config = WH_GATEWAY_CONFIG_INIT;
@@ -254,6 +274,7 @@ int main(void)
 	RUN(rules_are_parsed);
 	RUN(bad_rules_are_refused);
 	RUN(ip6_texts);
+	RUN(ends_as_text);
 	RUN(configs_are_checked);
 	RUN(new_survives_every_allocation_failure);
 	RUN(destinations);
