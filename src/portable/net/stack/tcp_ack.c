@@ -57,7 +57,8 @@ uint32_t tcp_pipe(const struct wh_net_tcp *s, uint32_t *ret_lost_edge)
 	uint32_t outstanding = s->snd_max - s->snd_una, gone, edge = lost_edge(s);
 	uint32_t from = tcp_max(s->retransmit_next, s->snd_una);
 	if (s->recovery == TCP_RECOVERY && !tcp_before(s->snd_una, edge)) {
-		/* Entered by the count of duplicates: the first segment is lost. */
+		/* By the count of duplicates, or a partial acknowledgement (RFC 6582): what
+		 * comes next was sent before that, and is lost. */
 		edge = s->snd_una + s->mss;
 		if (s->sacked.count && tcp_before(s->sacked.range[0].start, edge))
 			edge = s->sacked.range[0].start;
@@ -101,7 +102,6 @@ static void enter_recovery(struct wh_net_tcp *s)
 	s->recovery = TCP_RECOVERY;
 	s->recover = s->snd_max;
 	s->retransmit_next = s->snd_una;
-	s->rescue_sent = false;
 	s->retransmit_now = true; /* the first one is not held back by the window */
 	s->timing = false;
 	if (s->net->config.cc)

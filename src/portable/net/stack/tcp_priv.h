@@ -163,7 +163,7 @@ struct wh_net_tcp {
 	uint8_t tries, dup_acks;
 	uint32_t recover;         /* snd_max when recovery began */
 	uint32_t retransmit_next; /* RFC 6675 HighRxt + 1 */
-	bool rescue_sent, retransmit_now;
+	bool retransmit_now;
 	struct tcp_ranges sacked;
 	struct wh_net_cc_state cc;
 	/* Round-trip time */
