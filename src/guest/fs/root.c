@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 #include "root_priv.h"
 #include "tmpfs_priv.h"
+#include <drv/rng.h>
 #include <fs/p9.h>
 
 /* What a program that uses paths may meet. Nobody calls through this: it makes the linker
  * take the units along, and start-up then finds their initialisers. */
-int (*const fs_root_units[])(void) = { fs_mount_9p_init };
+int (*const fs_root_units[])(void) = { fs_mount_9p_init, drv_rng_init };
 
 /* Makes the directory, or has `fill` add to what the archive brought. */
 static void add_dir(struct fs_node *root, const char *name, uint32_t mode, fs_tmpfs_fill fill)

@@ -105,6 +105,25 @@ static int64_t file_read(struct fs_file *f, const struct wh_iov *iov, int count,
 	return done;
 }
 
+static int64_t file_peek(struct fs_file *f, uint64_t offset, const void **ret_bytes)
+{
+	static const uint8_t zeroes[KERN_PAGE];
+	struct tmpfs_file *t = &tmpfs_of(f->node)->file;
+	uint64_t index = offset / KERN_PAGE, in_page = offset % KERN_PAGE;
+	if (offset >= t->size)
+		return 0;
+	uint64_t n = min64(KERN_PAGE - in_page, t->size - offset);
+	if (index < t->page_max && t->page[index]) {
+		*ret_bytes = t->page[index] + in_page;
+	} else if (offset < t->base_size) {
+		*ret_bytes = t->base + offset;
+		n = t->page_count ? min64(n, t->base_size - offset) : t->base_size - offset;
+	} else {
+		*ret_bytes = zeroes;
+	}
+	return (int64_t)n;
+}
+
 static int64_t file_write(struct fs_file *f, const struct wh_iov *iov, int count, uint64_t offset,
 			  bool nonblock)
 {
@@ -219,6 +238,7 @@ static const struct fs_file_ops regular_ops = {
 	.release = fs_node_file_release,
 	.size = file_size,
 	.allocate = file_allocate,
+	.peek = file_peek,
 	.seekable = true,
 	.kind = FS_KIND_NODE,
 };

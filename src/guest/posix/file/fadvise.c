@@ -13,3 +13,8 @@ long wh_sys_fadvise64(int fd, int64_t offset, int64_t size, int advice)
 		return -WH_EINVAL;
 	return f->ops->seekable ? 0 : -WH_ESPIPE;
 }
+
+long wh_sys_readahead(int fd, int64_t offset, size_t size)
+{
+	return fs_fd_get(fd) ? 0 : -WH_EBADF;
+}

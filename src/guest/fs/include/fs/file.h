@@ -45,6 +45,9 @@ struct fs_file_ops {
 	int64_t (*size)(struct fs_file *f);
 	/* fallocate. NULL: -EOPNOTSUPP. */
 	int (*allocate)(struct fs_file *f, int mode, uint64_t offset, uint64_t size);
+	/* Borrows contents that lie in memory: how many bytes from `offset` on are contiguous, 0 =
+	 * end of file. Valid until the next wait. NULL: read is the only way. */
+	int64_t (*peek)(struct fs_file *f, uint64_t offset, const void **ret_bytes);
 };
 
 enum fs_kind {

@@ -117,6 +117,28 @@ static void a_blocking_writer_waits_for_room(void)
 	wh_sys_close(fds[1]);
 }
 
+static void sendfile_borrows_from_memory(void)
+{
+	static char back[10000];
+	int64_t offset = 1;
+	int fd = (int)wh_sys_open("/tmp/s", LX_O_CREAT | LX_O_RDWR, 0600);
+	CHECK_EQ(wh_sys_pwrite64(fd, "abc", 3, 0), 3);
+	CHECK_EQ(wh_sys_pwrite64(fd, "xyz", 3, 9000), 3);
+	CHECK_EQ(wh_sys_pipe2(fds, LX_O_NONBLOCK), 0);
+	CHECK_EQ(wh_sys_sendfile(fds[1], fd, &offset, 100000), 9002);
+	CHECK_EQ(offset, 9003);
+	CHECK_EQ(wh_sys_sendfile(fds[1], fd, &offset, 10), 0);
+	CHECK_EQ(wh_sys_read(fds[0], back, sizeof back), 9002);
+	CHECK(back[0] == 'b' && back[2] == 0 && back[8998] == 0 && back[9001] == 'z');
+	CHECK_EQ(wh_sys_ftruncate(fd, 200000), 0);
+	offset = 0;
+	CHECK_EQ(wh_sys_sendfile(fds[1], fd, &offset, 200000), 65536); /* full */
+	CHECK_EQ(offset, 65536);
+	CHECK_EQ(wh_sys_sendfile(fds[1], fd, &offset, 200000), -WH_EAGAIN);
+	CHECK_EQ(wh_sys_sendfile(fd, fds[0], NULL, 1), -WH_EINVAL);
+	CHECK_EQ(wh_sys_close_range(3, 100, 0), 0);
+}
+
 static void eventfd_counts(void)
 {
 	uint64_t v = 3;
@@ -314,6 +336,7 @@ int main(void)
 	RUN(pipes_carry_bytes);
 	RUN(pipes_fill_up_and_wrap);
 	RUN(a_blocking_writer_waits_for_room);
+	RUN(sendfile_borrows_from_memory);
 	RUN(eventfd_counts);
 	RUN(timerfd_expires);
 	RUN(poll_waits);
