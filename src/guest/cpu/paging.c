@@ -69,11 +69,16 @@ void cpu_paging_map(struct cpu_paging *p, uint64_t start, uint64_t end,
 		if (!directory)
 			return;
 		uint64_t *entry = directory + (start >> 21) % ENTRIES;
-		if (!small && !(start % LARGE_SIZE) && end - start >= LARGE_SIZE && !*entry) {
-			*entry = start | bits | LARGE;
+		bool large = false;
+		while (!small && !(start % LARGE_SIZE) && end - start >= LARGE_SIZE && !*entry) {
+			*entry++ = start | bits | LARGE;
 			start += LARGE_SIZE;
-			continue;
+			large = true;
+			if (!(start % (1ull << 30))) /* the directory ends here */
+				break;
 		}
+		if (large)
+			continue;
 		uint64_t *table = descend(p, directory, start, 21);
 		if (!table)
 			return;

@@ -54,7 +54,7 @@ static void set_tsc(struct kvm *k)
 	(void)ioctl(k->vcpu, KVM_SET_MSRS, &m); /* older kernels: nearly the same */
 }
 
-/* Single steps on or off; kvm forgets them when it emulates an instruction, so on is said after each. */
+/* Single steps on or off; kvm forgets them when it emulates an instruction, so on is said at every exit. */
 static int step(struct kvm *k, bool on)
 {
 	struct kvm_guest_debug debug = {
@@ -214,7 +214,12 @@ static void count_step(struct kvm *k)
 	for (int i = WH_BOOT_STAGE_KERNEL; i <= WH_BOOT_STAGE_MAIN; i++)
 		if (!k->steps[i] && __atomic_load_n(&c->timeline[i], __ATOMIC_RELAXED))
 			k->steps[i] = k->steps[WH_BOOT_STAGE_ENTRY];
-	(void)step(k, !k->steps[WH_BOOT_STAGE_MAIN]); /* fails: the count is short and says so */
+}
+
+static void keep_stepping(struct kvm *k)
+{
+	k->count_steps = !k->steps[WH_BOOT_STAGE_MAIN];
+	(void)step(k, k->count_steps); /* fails: the count is 0 */
 }
 
 /* One exit; k->end says when it was the last. */
@@ -258,6 +263,8 @@ void *kvm_vcpu_main(void *ctx)
 			k->end = KVM_END_KILLED;
 		} else if (r >= 0) {
 			handle_exit(k);
+			if (k->count_steps)
+				keep_stepping(k);
 		} else if (errno == EFAULT) {
 			/* kvm's other answer to a write to a read-only slot */
 			stop_with_fault(k, VECTOR_PAGE_FAULT, 0);
