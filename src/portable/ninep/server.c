@@ -457,8 +457,10 @@ static int flush(struct wh_p9_request *q)
 		q->flushes = old;
 		q->later = true;
 		wh_list_push_back(&s->pending, &q->node);
-		if (s->c.ops->flush && old->t.type != WH_P9_TFLUSH)
+		if (s->c.ops->flush && old->t.type != WH_P9_TFLUSH && !old->flushed) {
+			old->flushed = true;
 			s->c.ops->flush(s->c.ctx, old);
+		}
 		return WH_P9_LATER;
 	}
 	return 0;
