@@ -85,13 +85,18 @@ static long overflow_stack(long depth)
 	return depth < 0 ? 0 : overflow_stack(depth + 1) + room[0];
 }
 
-static void wait_for_event(void)
+static uint32_t events(void)
 {
-	uint32_t seen = __atomic_load_n(&control->host_events, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&control->host_events, __ATOMIC_SEQ_CST);
+}
+
+/* `seen` was read before the guest looked for work: what came since ends the wait. */
+static void wait_for_event(uint32_t seen)
+{
 	if (control->signals)
 		return;
 	__atomic_store_n(&control->guest_sleeping, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&control->host_events, __ATOMIC_SEQ_CST) == seen)
+	if (events() == seen)
 		call(202, (long)&control->host_events, 0, seen, 0, 0, 0);
 	__atomic_store_n(&control->guest_sleeping, 0, __ATOMIC_SEQ_CST);
 }
@@ -111,8 +116,12 @@ static void echo(long count)
 	struct wh_shm_device *device = (void *)table[0].regs;
 	for (long i = 0; i < count; i++) {
 		kick(device, 1);
-		while (!__atomic_exchange_n(&device->interrupt, 0, __ATOMIC_SEQ_CST))
-			wait_for_event();
+		for (;;) {
+			uint32_t seen = events();
+			if (__atomic_exchange_n(&device->interrupt, 0, __ATOMIC_SEQ_CST))
+				break;
+			wait_for_event(seen);
+		}
 	}
 }
 
@@ -201,7 +210,7 @@ void guest_main(struct wh_boot_info *info)
 			__builtin_ia32_pause();
 	if (same(argument[1], "wait")) {
 		while (!control->signals)
-			wait_for_event();
+			wait_for_event(events());
 		leave(WH_BOOT_EXIT_SIGNAL, __builtin_ctz(control->signals) + 1);
 	}
 	if (same(argument[1], "echo")) {
