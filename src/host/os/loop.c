@@ -57,7 +57,6 @@ int wh_loop_new(struct wh_loop **ret_loop)
 		return -error;
 	}
 	loop->wake_fd = -1;
-	loop->now_ns = clock_now();
 	wh_list_init(&loop->hooks);
 	*ret_loop = loop;
 	return 0;
@@ -192,14 +191,21 @@ void wh_loop_timer_stop(struct wh_loop *loop, struct wh_loop_timer *timer)
 	timer->child = timer->next = timer->prev = NULL;
 }
 
+uint64_t wh_loop_now(struct wh_loop *loop)
+{
+	if (!loop->now_ns)
+		loop->now_ns = clock_now();
+	return loop->now_ns;
+}
+
 void wh_loop_timer_start(struct wh_loop *loop, struct wh_loop_timer *timer, uint64_t deadline_ns)
 {
 	if (timer->prev && timer->deadline_ns == deadline_ns)
 		return;
 	wh_loop_timer_stop(loop, timer);
 	/* Past deadlines wait for the next round, or a timer that restarts itself would hog this. */
-	if (loop->expiring && deadline_ns <= loop->now_ns)
-		deadline_ns = loop->now_ns + 1;
+	if (loop->expiring && deadline_ns <= wh_loop_now(loop))
+		deadline_ns = wh_loop_now(loop) + 1;
 	timer->deadline_ns = deadline_ns;
 	timer->prev = timer;
 	loop->timers = heap_meld(loop->timers, timer);
@@ -232,11 +238,6 @@ static bool hooks_run(struct wh_loop *loop, bool before)
 	}
 	loop->hook_next = NULL;
 	return busy;
-}
-
-uint64_t wh_loop_now(const struct wh_loop *loop)
-{
-	return loop->now_ns;
 }
 
 uint64_t wh_loop_deadline(const struct wh_loop *loop)
@@ -307,7 +308,7 @@ static int expire(struct wh_loop *loop)
 {
 	int ran = 0;
 	loop->expiring = true;
-	while (loop->timers && loop->timers->deadline_ns <= loop->now_ns) {
+	while (loop->timers && loop->timers->deadline_ns <= wh_loop_now(loop)) {
 		struct wh_loop_timer *timer = loop->timers;
 		wh_loop_timer_stop(loop, timer);
 		timer->fn(timer);
@@ -325,7 +326,7 @@ int wh_loop_step(struct wh_loop *loop, int timeout_ms)
 	if (busy || loop->stopped || __atomic_load_n(&loop->wake_pending, __ATOMIC_ACQUIRE))
 		timeout_ms = 0;
 	int n = sleep_wait(loop, sleep_limit(loop, timeout_ms));
-	loop->now_ns = clock_now();
+	loop->now_ns = 0; /* asked for when somebody wants it: a short life needs no clock */
 	__atomic_store_n(&loop->wake_pending, 0, __ATOMIC_RELEASE);
 	if (n < 0 && n != -EINTR) {
 		loop->stepping = false;

@@ -80,8 +80,8 @@ bool wh_loop_timer_running(const struct wh_loop_timer *timer);
 void wh_loop_hook_add(struct wh_loop *loop, struct wh_loop_hook *hook);
 void wh_loop_hook_remove(struct wh_loop *loop, struct wh_loop_hook *hook);
 
-/* Time when this round's callbacks began (CLOCK_MONOTONIC, ns): no system call. */
-uint64_t wh_loop_now(const struct wh_loop *loop);
+/* Time when this round's callbacks began, or first asked (CLOCK_MONOTONIC, ns): no system call. */
+uint64_t wh_loop_now(struct wh_loop *loop);
 /* Deadline of the first timer; UINT64_MAX = none. */
 uint64_t wh_loop_deadline(const struct wh_loop *loop);
 
