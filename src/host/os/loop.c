@@ -20,6 +20,7 @@
 #include <wherry/base/errors.h>
 
 /* Events taken per sleep: more than a busy gateway has ready at once, 768 bytes. */
+#define SETTLE_ROUNDS_MAX 16 /* then the caller is called back instead */
 #define LOOP_EVENTS_MAX 64
 
 struct wh_loop {
@@ -318,7 +319,7 @@ static int expire(struct wh_loop *loop)
 	return ran;
 }
 
-int wh_loop_step(struct wh_loop *loop, int timeout_ms)
+static int round_once(struct wh_loop *loop, int timeout_ms)
 {
 	wh_assert(!loop->stepping);
 	loop->stepping = true;
@@ -341,10 +342,30 @@ int wh_loop_step(struct wh_loop *loop, int timeout_ms)
 	return ran;
 }
 
+/* The caller may sleep on wh_loop_fd now: what hooks announce before a sleep must hold until then. */
+static void settle(struct wh_loop *loop)
+{
+	loop->stepping = true;
+	bool busy = true;
+	for (int i = 0; busy && i < SETTLE_ROUNDS_MAX; i++)
+		busy = hooks_run(loop, true);
+	loop->stepping = false;
+	if (busy)
+		wh_loop_wake(loop);
+}
+
+int wh_loop_step(struct wh_loop *loop, int timeout_ms)
+{
+	int ran = round_once(loop, timeout_ms);
+	if (ran >= 0 && !timeout_ms)
+		settle(loop);
+	return ran;
+}
+
 int wh_loop_run(struct wh_loop *loop)
 {
 	while (!loop->stopped) {
-		int n = wh_loop_step(loop, -1);
+		int n = round_once(loop, -1);
 		if (n < 0)
 			return n;
 	}

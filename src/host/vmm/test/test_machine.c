@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -322,6 +323,26 @@ static void names_faults(void)
 	wh_vmm_image_close(image);
 }
 
+/* A program with an event loop of its own sleeps on the loop's descriptor. */
+static void lives_in_another_loop(void)
+{
+	struct run r = { 0 };
+	struct echo e = { 0 };
+	struct wh_vmm_slot_config slot = { .size = sizeof slot, .virtio_id = 4, .queue_count = 1 };
+	struct wh_vmm_slot_ops ops = { .kicked = echo_kicked };
+	CHECK_EQ(wh_loop_new(&r.loop), 0);
+	prepare(&r, "echo", "500");
+	CHECK_EQ(wh_vmm_slot_add(r.machine, &slot, &ops, &e, &e.slot, NULL), 0);
+	start(&r);
+	while (!r.ended) {
+		struct pollfd p = { .fd = wh_loop_fd(r.loop), .events = POLLIN };
+		CHECK_EQ(poll(&p, 1, 10000), 1); /* a lost wake-up ends the test */
+		CHECK(wh_loop_step(r.loop, 0) >= 0);
+	}
+	CHECK_EQ(e.count, 500);
+	finish(&r);
+}
+
 static void refuses_bad_configs(void)
 {
 	struct run r = { 0 };
@@ -354,6 +375,7 @@ int main(int argc, char **argv)
 	RUN(kills_a_guest_that_never_answers);
 	RUN(frees_in_every_state);
 	RUN(wakes_both_sides);
+	RUN(lives_in_another_loop);
 	RUN(leaks_no_descriptor);
 	RUN(confines_as_far_as_the_host_lets);
 	RUN(lives_without_namespaces);

@@ -12,7 +12,9 @@
  * A program with a loop of its own watches wh_loop_fd(), calls wh_loop_step(loop, 0) when it is
  * readable, and again at wh_loop_deadline().
  *
- * A round: before_sleep hooks, sleep, after_sleep hooks, descriptors, due timers.
+ * A round: before_sleep hooks, sleep, after_sleep hooks, descriptors, due timers. A
+ * wh_loop_step that must not sleep runs the before_sleep hooks once more at its end, since its caller
+ * may sleep then.
  */
 
 #include <stdbool.h>
