@@ -18,11 +18,12 @@ struct exchange {
 	struct kern_waitq waitq;
 	uint32_t written;
 	bool done;
+	bool detached; /* a struct clunk: nobody waits */
 };
 
 /* A Tclunk that nobody waits for. */
 struct clunk {
-	struct exchange x; /* first: cookies point to it */
+	struct exchange x;
 	uint32_t fid;
 	uint8_t head[WH_P9_HEADER_SIZE + 4];
 	uint8_t answer[WH_P9_READ_HEAD_SIZE];
@@ -35,7 +36,6 @@ struct drv_p9 {
 	struct kern_waitq waitq; /* for a free tag or descriptor, or the version */
 	struct kern_poller poller;
 	struct drv_p9 *next;
-	struct exchange *clunks[WH_P9_CLIENT_TAGS_MAX]; /* by tag: those nobody waits for */
 	enum { NEW, STARTING, READY, BROKEN } state;
 	uint32_t fids[FID_WORDS];
 	uint64_t ring[(26 * ENTRIES + 15) / 8 + 1] __attribute__((aligned(16)));
@@ -70,7 +70,10 @@ static void break_session(struct drv_p9 *d)
 	while ((x = wh_virtq_driver_detach(&d->q))) {
 		x->written = 0;
 		x->done = true;
-		kern_waitq_wake(&x->waitq, LX_POLLERR, UINT32_MAX);
+		if (x->detached)
+			kern_free(WH_CONTAINER_OF(x, struct clunk, x), sizeof(struct clunk));
+		else
+			kern_waitq_wake(&x->waitq, LX_POLLERR, UINT32_MAX);
 	}
 	kern_waitq_wake(&d->waitq, LX_POLLERR, UINT32_MAX);
 }
@@ -79,7 +82,6 @@ static void finish_clunk(struct drv_p9 *d, struct clunk *c)
 {
 	struct wh_p9_msg r;
 	uint32_t size = c->x.written < sizeof c->answer ? c->x.written : sizeof c->answer;
-	d->clunks[c->x.call.tag] = NULL;
 	/* A fid that the server would not let go of is gone all the same. */
 	if (wh_p9_client_answer(&d->client, &c->x.call, c->answer, size, &r) == -WH_EPROTO)
 		break_session(d);
@@ -91,7 +93,7 @@ static void finish(struct drv_p9 *d, struct exchange *x, uint32_t written)
 {
 	x->written = written;
 	x->done = true;
-	if (d->clunks[x->call.tag] == x)
+	if (x->detached)
 		finish_clunk(d, WH_CONTAINER_OF(x, struct clunk, x));
 	else
 		kern_waitq_wake(&x->waitq, LX_POLLIN, UINT32_MAX);
@@ -240,6 +242,7 @@ void drv_p9_clunk(struct drv_p9 *d, uint32_t fid)
 	if (!c)
 		return; /* the fid stays with the server until the session ends */
 	c->fid = fid;
+	c->x.detached = true;
 	kern_waitq_init(&c->x.waitq);
 	int n = encode(d, &c->x, &t, c->head, sizeof c->head);
 	if (n < 0) {
@@ -247,11 +250,8 @@ void drv_p9_clunk(struct drv_p9 *d, uint32_t fid)
 		return;
 	}
 	struct wh_iov iov[2] = { { c->head, (size_t)n }, { c->answer, sizeof c->answer } };
-	d->clunks[c->x.call.tag] = &c->x;
-	if (submit(d, &c->x, iov, 1, 1) < 0) {
-		d->clunks[c->x.call.tag] = NULL;
+	if (submit(d, &c->x, iov, 1, 1) < 0)
 		kern_free(c, sizeof *c);
-	}
 }
 
 static int start(struct drv_p9 *d, const struct wh_boot_device *boot)

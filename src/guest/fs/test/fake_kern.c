@@ -16,6 +16,7 @@ uint32_t fake_signals, fake_page_limit = 4096;
 char fake_output[4096];
 uint32_t fake_output_size;
 void (*fake_on_wait)(void);
+bool (*fake_devices)(void);
 void (*kern_console_hook)(const char *text, uint32_t size);
 
 static struct kern_thread self;
@@ -164,6 +165,10 @@ int kern_sleep(uint64_t deadline_ns)
 {
 	void (*fn)(void) = fake_on_wait;
 	fake_on_wait = NULL;
+	if (!fn && fake_devices && fake_devices()) {
+		(void)kern_poll();
+		return 0;
+	}
 	if (fn) {
 		fn();
 		(void)kern_poll();
@@ -231,12 +236,18 @@ void kern_timer_stop(struct kern_timer *t)
 	wh_list_remove(&t->node);
 }
 
+static struct kern_poller *pollers;
+
 void kern_poller_add(struct kern_poller *p)
 {
+	p->next = pollers;
+	pollers = p;
 }
 
 uint64_t kern_poll(void)
 {
+	for (struct kern_poller *p = pollers; p; p = p->next)
+		(void)p->poll(p, fake_now);
 	WH_LIST_FOR_EACH_SAFE(it, &timers) {
 		struct kern_timer *t = WH_LIST_ENTRY(it, struct kern_timer, node);
 		if (t->deadline_ns > fake_now)

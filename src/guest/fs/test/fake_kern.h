@@ -5,6 +5,7 @@
 /* The kernel below fs/ for hosted tests: one thread, memory from malloc, and waits that
  * run a function of the test instead of another thread. */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <wherry/abi/boot.h>
 
@@ -18,5 +19,8 @@ extern uint32_t fake_output_size;
 /* Runs once at the next wait, in place of other threads; NULL: the wait ends with -WH_EINTR,
  * or at its deadline. */
 extern void (*fake_on_wait)(void);
+
+/* The machine's devices: run at each wait, before the drivers' pollers. true = did something. */
+extern bool (*fake_devices)(void);
 
 #endif
