@@ -122,7 +122,7 @@ static void mixed_flows(void)
 		wh_gateway_stats(w.gateway, &stats);
 		CHECK(world_clock() < end);
 	} while (stats.tcp_flows);
-	CHECK_EQ(stats.descriptors, 2 + (stats.descriptors == 1 ? -1 : 0)); /* the listeners */
+	CHECK(stats.descriptors <= 2); /* the listeners, of IPv4 and IPv6 */
 	CHECK_EQ(stats.tcp_pending, 0);
 	close(listener);
 	app_unlisten(&guest_listener);
