@@ -68,7 +68,7 @@ enum wh_boot_engine {
 struct wh_boot_net {
 	uint8_t ip4[4];    /* IN guest's address */
 	uint8_t gw4[4];    /* IN gateway */
-	uint8_t dns4[4];   /* IN DNS server */
+	uint8_t dns4[4];   /* IN DNS server; on the same network it has the gateway's MAC */
 	uint8_t prefix4;   /* IN prefix length, 0 = no IPv4 */
 	uint8_t prefix6;   /* IN prefix length, 0 = no IPv6 */
 	uint8_t gw_mac[6]; /* IN gateway's MAC, so that the first packet needs no ARP */

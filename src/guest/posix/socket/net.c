@@ -45,18 +45,25 @@ static int addresses_set(const struct wh_boot_net *b)
 {
 	struct wh_net_ip four = wh_net_ip4(b->ip4), gateway4 = wh_net_ip4(b->gw4);
 	struct wh_net_ip six = wh_net_ip6(b->ip6), gateway6 = wh_net_ip6(b->gw6);
+	struct wh_net_ip dns4 = wh_net_ip4(b->dns4), dns6 = wh_net_ip6(b->dns6);
 	int r = 0;
 	if (b->prefix4) {
 		r = wh_net_address_add(posix_net, &four, b->prefix4);
 		wh_net_gateway_set(posix_net, &gateway4);
 		if (r >= 0 && !wh_net_ip_is_any(&gateway4))
 			r = wh_net_neighbour_set(posix_net, &gateway4, b->gw_mac);
+		/* The gateway is the DNS server, too: the first two questions, which the C
+		 * library sends at once, need no address resolution. */
+		if (r >= 0 && !wh_net_ip_is_any(&dns4))
+			r = wh_net_neighbour_set(posix_net, &dns4, b->gw_mac);
 	}
 	if (r >= 0 && b->prefix6) {
 		r = wh_net_address_add(posix_net, &six, b->prefix6);
 		wh_net_gateway_set(posix_net, &gateway6);
 		if (r >= 0 && !wh_net_ip_is_any(&gateway6))
 			r = wh_net_neighbour_set(posix_net, &gateway6, b->gw_mac);
+		if (r >= 0 && !wh_net_ip_is_any(&dns6))
+			r = wh_net_neighbour_set(posix_net, &dns6, b->gw_mac);
 	}
 	return r;
 }
