@@ -12,7 +12,7 @@
 
 struct wh_boot_info fake_boot = { .hostname = "box", .ram_size = UINT64_MAX };
 uint64_t fake_now = 1000000000;
-uint32_t fake_signals, fake_page_limit = 4096;
+uint32_t fake_signals, fake_page_limit = 4096, fake_alloc_fail_in;
 char fake_output[4096];
 uint32_t fake_output_size;
 void (*fake_on_wait)(void);
@@ -76,14 +76,19 @@ void kern_panic(const char *format, ...)
 
 /* ---- memory ---- */
 
+static bool fails(void)
+{
+	return fake_alloc_fail_in && !--fake_alloc_fail_in;
+}
+
 void *kern_alloc(size_t size)
 {
-	return malloc(size ? size : 1);
+	return fails() ? NULL : malloc(size ? size : 1);
 }
 
 void *kern_alloc_zero(size_t size)
 {
-	return calloc(1, size ? size : 1);
+	return fails() ? NULL : calloc(1, size ? size : 1);
 }
 
 void kern_free(void *memory, size_t size)
@@ -93,7 +98,7 @@ void kern_free(void *memory, size_t size)
 
 void *kern_pages_alloc(size_t count)
 {
-	if (pages + count > fake_page_limit)
+	if (fails() || pages + count > fake_page_limit)
 		return NULL;
 	void *p = aligned_alloc(KERN_PAGE, count * KERN_PAGE);
 	memset(p, 0, count * KERN_PAGE);

@@ -450,6 +450,43 @@ static void sends_and_vectors(void)
 	wh_sys_close(to);
 }
 
+/* Each allocation of a sequence of calls fails once: the calls say so, and nothing is left. */
+static void survives_every_failed_allocation(void)
+{
+	static char block[20000];
+	struct fs_stat st;
+	for (uint32_t n = 1; n < 60; n++) {
+		fake_alloc_fail_in = n;
+		wh_sys_mkdir("/oom", 0755);
+		int fd = (int)wh_sys_open("/oom/f", CREATE, 0644);
+		wh_sys_write(fd, block, sizeof block);
+		wh_sys_symlink("f", "/oom/s");
+		wh_sys_link("/oom/f", "/oom/h");
+		wh_sys_rename("/oom/h", "/oom/i");
+		wh_sys_stat("/oom/s", &st);
+		(void)get("/proc/self/status");
+		int dir = (int)wh_sys_open("/oom", LX_O_DIRECTORY, 0);
+		int far = (int)wh_sys_fcntl(fd, 0, 300);
+		for (int i = 0; i < 40; i++) {
+			char name[16];
+			snprintf(name, sizeof name, "%d", i);
+			wh_sys_symlinkat("x", dir, name);
+			wh_sys_unlinkat(dir, name, 0);
+		}
+		fake_alloc_fail_in = 0;
+		wh_sys_close(fd);
+		wh_sys_close(dir);
+		wh_sys_close(far);
+		wh_sys_unlink("/oom/f");
+		wh_sys_unlink("/oom/s");
+		wh_sys_unlink("/oom/h");
+		wh_sys_unlink("/oom/i");
+		long r = wh_sys_rmdir("/oom");
+		CHECK(!r || r == -WH_ENOENT);
+		CHECK_EQ(fs_fd_next(3), -1);
+	}
+}
+
 int main(void)
 {
 	make_archive();
@@ -469,5 +506,6 @@ int main(void)
 	RUN(sets_attributes);
 	RUN(refuses_to_fill_memory);
 	RUN(sends_and_vectors);
+	RUN(survives_every_failed_allocation);
 	return test_end();
 }
