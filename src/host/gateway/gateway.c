@@ -108,16 +108,21 @@ static void link_refresh(struct wh_gateway *gateway)
 	gateway->inner.mtu = gateway->port->mtu;
 }
 
-/* A RST is no news about the guest's readiness: it only answers our own SYN. */
-static bool is_reset(const struct wh_net_frame *frame)
+/* A RST or "unreachable" is no news about the guest's readiness: it only answers our own SYN. */
+static bool is_refusal(const struct wh_net_frame *frame)
 {
 	uint8_t h[54];
 	if (wh_iov_read(frame->iov, frame->iov_count, 0, h, sizeof h) < sizeof h)
 		return false;
-	if (h[12] == 0x08 && h[13] == 0x00 && h[14] == 0x45 && h[23] == WH_WIRE_PROTO_TCP)
-		return h[14 + 20 + 13] & WH_WIRE_TCP_RST;
+	if (h[12] == 0x08 && h[13] == 0x00 && h[14] == 0x45)
+		return h[23] == WH_WIRE_PROTO_TCP ? h[14 + 20 + 13] & WH_WIRE_TCP_RST
+						  : h[23] == WH_WIRE_PROTO_ICMP && h[14 + 20] == 3;
 	uint8_t flags = 0;
-	return h[12] == 0x86 && h[13] == 0xdd && h[20] == WH_WIRE_PROTO_TCP &&
+	if (h[12] != 0x86 || h[13] != 0xdd)
+		return false;
+	if (h[20] == WH_WIRE_PROTO_ICMP6)
+		return wh_iov_read(frame->iov, frame->iov_count, 14 + 40, &flags, 1) && flags == 1;
+	return h[20] == WH_WIRE_PROTO_TCP &&
 	       wh_iov_read(frame->iov, frame->iov_count, 14 + 40 + 13, &flags, 1) &&
 	       (flags & WH_WIRE_TCP_RST);
 }
@@ -128,7 +133,7 @@ static int gateway_receive(struct wh_net_port *port, const struct wh_net_frame *
 	link_refresh(gateway);
 	if (gateway->pcap_fd >= 0)
 		pcap_frame(gateway, frame);
-	if (!wh_list_empty(&gateway->tcp_refused) && !is_reset(frame))
+	if (!wh_list_empty(&gateway->tcp_refused) && !is_refusal(frame))
 		gateway->guest_spoke = true;
 	gateway->touched = true;
 	wh_net_input(gateway->net, frame);

@@ -493,7 +493,10 @@ static void guest_event(struct wh_net_tcp *s, uint32_t events)
 	struct tcp_flow *flow = wh_net_tcp_ctx(s);
 	wh_assert(flow->tcp == s);
 	if (events & WH_NET_FAILED) {
-		if (flow->state == GUEST_CONNECTING && wh_net_tcp_error(s) == WH_ECONNREFUSED)
+		int error = wh_net_tcp_error(s);
+		/* ENOPROTOOPT: the guest's program has made no TCP socket yet. */
+		if (flow->state == GUEST_CONNECTING &&
+		    (error == WH_ECONNREFUSED || error == WH_ENOPROTOOPT))
 			guest_refused(flow);
 		else if (flow->state == GUEST_CONNECTING)
 			client_give_up(flow);

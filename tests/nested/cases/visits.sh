@@ -5,14 +5,12 @@ truncate -s 1M /tmp/data.raw
 mkdir -p /tmp/web
 echo from the folder >/tmp/web/file.txt
 
-# visit NUMBER: starts the server, asks once, stops it
+# visit NUMBER: starts the server, asks at once, stops it
 visit()
 {
-	: >/tmp/log
 	wherry run --engine kvm -p 8080:80 --disk data=/tmp/data.raw,format=raw -v /tmp/web:/srv:ro \
 		/bin/visits -- -d /dev/data -r /srv >/tmp/log &
 	server=$!
-	while ! grep -q serving /tmp/log; do sleep 0.05; done
 	nested-fetch 8080 / | tee /tmp/page
 	grep -q "number $1<" /tmp/page
 	nested-fetch 8080 /files/file.txt | tee /tmp/page
