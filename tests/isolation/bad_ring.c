@@ -30,7 +30,20 @@ static struct {
 	uint8_t used[4096];
 } rings __attribute__((aligned(4096)));
 
-static struct wh_shm_device *device;
+static struct wh_shm_device *device; /* over shared memory, or */
+static volatile uint32_t *registers; /* virtio-mmio (virtio 1.2, 4.2.2) */
+enum {
+	DRIVER_FEATURES = 0x20 / 4,
+	DRIVER_FEATURES_SEL = 0x24 / 4,
+	QUEUE_SEL = 0x30 / 4,
+	QUEUE_SIZE = 0x38 / 4,
+	QUEUE_READY = 0x44 / 4,
+	QUEUE_NOTIFY = 0x50 / 4,
+	STATUS = 0x70 / 4,
+	QUEUE_DESC = 0x80 / 4,
+	QUEUE_DRIVER = 0x90 / 4,
+	QUEUE_DEVICE = 0xa0 / 4,
+};
 
 static void settle(void)
 {
@@ -41,21 +54,57 @@ static void settle(void)
 
 static void kick(uint32_t bits)
 {
-	__atomic_or_fetch(&device->kick, bits, __ATOMIC_SEQ_CST);
-	kern_plat_doorbell();
+	if (registers) {
+		registers[QUEUE_NOTIFY] = 0;
+	} else {
+		__atomic_or_fetch(&device->kick, bits, __ATOMIC_SEQ_CST);
+		kern_plat_doorbell();
+	}
 	settle();
 }
 
 static int reset(void)
 {
+	if (registers) {
+		registers[STATUS] = 0;
+		settle();
+		return registers[STATUS] == 0;
+	}
 	device->reset_count++;
 	__atomic_store_n(&device->status, 0, __ATOMIC_SEQ_CST);
 	kick(WH_SHM_KICK_CONTROL);
 	return device->reset_ack == device->reset_count;
 }
 
+static uint32_t status(void)
+{
+	return registers ? registers[STATUS] : device->status;
+}
+
+static void set_address(int at, uint64_t address)
+{
+	registers[at] = (uint32_t)address;
+	registers[at + 1] = (uint32_t)(address >> 32);
+}
+
 static void set_rings(uint64_t desc, uint64_t driver, uint64_t used, uint32_t size)
 {
+	if (registers) {
+		registers[STATUS] = 3;
+		registers[DRIVER_FEATURES_SEL] = 1;
+		registers[DRIVER_FEATURES] = 1;
+		registers[DRIVER_FEATURES_SEL] = 0;
+		registers[DRIVER_FEATURES] = 0;
+		registers[STATUS] = 11;
+		registers[QUEUE_SEL] = 0;
+		registers[QUEUE_SIZE] = size;
+		set_address(QUEUE_DESC, desc);
+		set_address(QUEUE_DRIVER, driver);
+		set_address(QUEUE_DEVICE, used);
+		registers[QUEUE_READY] = 1;
+		registers[STATUS] = DRIVER_OK;
+		return;
+	}
 	device->driver_features = device->device_features & (1ull << 32);
 	device->queue[0].size = size;
 	device->queue[0].desc = desc;
@@ -74,7 +123,7 @@ static int attempt(const char *name, uint64_t desc, uint64_t driver, uint64_t us
 	rings.avail[1] = 1; /* one chain, head 0 */
 	set_rings(desc, driver, used, size);
 	kick(1);
-	int noticed = (device->status & NEEDS_RESET) != 0;
+	int noticed = (status() & NEEDS_RESET) != 0;
 	uint16_t used_index;
 	memcpy(&used_index, rings.used + 2, 2);
 	printf("%s: %s\n", name,
@@ -97,8 +146,10 @@ int main(void)
 	for (uint32_t i = 0; i < boot->device_count; i++)
 		if (d[i].virtio_id == 2 && d[i].transport == WH_BOOT_TRANSPORT_SHM)
 			device = (void *)d[i].regs;
-	if (!device) {
-		printf("no block device over shared memory here\n");
+		else if (d[i].virtio_id == 2)
+			registers = (void *)d[i].regs;
+	if (!device && !registers) {
+		printf("no block device here\n");
 		return 1;
 	}
 	good &= attempt("rings outside of RAM", outside, outside, outside, 16);

@@ -42,7 +42,6 @@ KVM = {
     "forbidden_argument": (BROKE, r"fault", None),
     "compat_call": (BROKE, r"fault", None),
     "socket_call": (BROKE, r"fault", None),
-    "bad_ring": None,  # shared-memory transport only; mmio rings are hostile in tests of their own
 }
 # What only ring 0 can try: the processor's second level of page tables is all that is left then.
 KVM_ONLY = {

@@ -8,13 +8,16 @@ import sys
 HEAD = r"""# Written by isolation_case.py.
 # TIMEOUT=120
 failed=0
+truncate -s 1M /tmp/ring
 
 # attack IMAGE WEAKNESS STATUS PATTERN: how it ends
 attack()
 {
-	WHERRY_WEAKEN=$2 wherry${2:+-weak} run --engine kvm --memory 4M /bin/$1 >/tmp/o 2>&1
+	disk=
+	[ $1 = bad_ring ] && disk="--disk ring=/tmp/ring,format=raw"
+	WHERRY_WEAKEN=$2 wherry${2:+-weak} run --engine kvm --memory 4M $disk /bin/$1 >/tmp/o 2>&1
 	status=$?
-	if [ $status = $3 ] && tr '\n' ' ' </tmp/o | grep -Eq "$4"; then
+	if [ $status = $3 ] && echo "$(tr '\n' ' ' </tmp/o)" | grep -Eq "$4"; then
 		echo "ok $1${2:+ without $2}"
 	else
 		echo "FAIL $1${2:+ without $2}: status $status: $(cat /tmp/o)"
@@ -57,6 +60,9 @@ def main():
             continue
         status, pattern, protection = case
         lines.append(f"attack {name} '' {status} '{pattern}'\n")
+        if protection == "rings":  # the monitor touches what it should not
+            lines.append(f"attack {name} {protection} 139 ''\n")
+            continue
         if protection == "guard":  # it goes on into whatever lies below
             lines.append(f"attack {name} {protection} {status} 'fault.*writ'\n")
         elif protection:

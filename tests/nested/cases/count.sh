@@ -23,6 +23,7 @@ truncate -s 1M /tmp/disk
 mkdir -p /tmp/folder
 bounded "2 MiB" wherry-count run --engine kvm --memory 2M /images/ending
 bounded "2560 MiB" wherry-count run --engine kvm --memory 2560M /images/ending
-bounded "network, disk, folder" timeout -s INT 3 wherry-count run --engine kvm -p 8081:80 --disk data=/tmp/disk,format=raw \
-	-v /tmp/folder:/srv:ro /bin/visits -- -d /dev/data -r /srv
+# An option that it does not know: it ends in main.
+bounded "network, disk, folder" wherry-count run --engine kvm -p 8081:80 --disk data=/tmp/disk,format=raw \
+	-v /tmp/folder:/srv:ro /bin/visits -- -?
 exit $failed
