@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <sys/time.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 #include "check.h"
 
@@ -215,6 +216,60 @@ static void uses_the_alternate_stack(void)
 	CHECK(!on_alternate);
 }
 
+static int recurse(volatile char *p, int depth)
+{
+	char frame[4096];
+	frame[0] = *p;
+	return depth ? recurse(frame, depth - 1) + frame[0] : 0;
+}
+
+static void survives_a_stack_overflow(void)
+{
+	stack_t s = { .ss_sp = alternate, .ss_size = sizeof alternate };
+	CHECK_EQ(sigaltstack(&s, 0), 0);
+	install(SIGSEGV, jump_out, SA_ONSTACK);
+	for (volatile int i = 0; i < 2; i++)
+		if (!sigsetjmp(jump, 1)) {
+			(void)recurse("x", 1 << 20);
+			CHECK(!"no overflow");
+		}
+	install(SIGSEGV, SIG_DFL, 0);
+	s.ss_flags = SS_DISABLE;
+	CHECK_EQ(sigaltstack(&s, 0), 0);
+}
+
+static void returns_from_a_fault(int signo, siginfo_t *info, void *context)
+{
+	ucontext_t *c = context;
+	caught += signo;
+	last_address = (uintptr_t)info->si_addr;
+	c->uc_mcontext.gregs[REG_RAX] = (greg_t)&c->uc_mcontext; /* anything readable */
+	(void)info;
+}
+
+/* The handler repairs the register; the load is made again, with all others as they were. */
+static void goes_on_behind_a_fault(void)
+{
+	struct sigaction a = { .sa_sigaction = returns_from_a_fault, .sa_flags = SA_SIGINFO };
+	CHECK_EQ(sigaction(SIGSEGV, &a, 0), 0);
+	double x = 1.5;
+	for (int i = 0; i < 3; i++) {
+		uintptr_t address = 24, marker = 0x1234567890abcdef, seen;
+		caught = 0;
+		__asm__ volatile("movsd %3, %%xmm7\n\t"
+				 "mov (%0), %%cl\n\t"
+				 "mov %2, %1\n\t"
+				 "movsd %%xmm7, %3"
+				 : "+a"(address), "=&r"(seen), "+r"(marker), "+m"(x)
+				 :
+				 : "rcx", "xmm7", "memory");
+		CHECK_EQ(caught, SIGSEGV);
+		CHECK_EQ(last_address, 24);
+		CHECK(seen == 0x1234567890abcdef && x == 1.5);
+	}
+	install(SIGSEGV, SIG_DFL, 0);
+}
+
 static void *signalled(void *arg)
 {
 	while (!caught)
@@ -306,6 +361,8 @@ int main(void)
 	RUN(handlers_may_jump);
 	RUN(faults_reach_handlers);
 	RUN(uses_the_alternate_stack);
+	RUN(survives_a_stack_overflow);
+	RUN(goes_on_behind_a_fault);
 	RUN(signals_reach_the_thread);
 	RUN(signals_can_be_read);
 	RUN(posix_timers);
