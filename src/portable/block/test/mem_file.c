@@ -29,7 +29,8 @@ static void apply(struct mem_file *m, enum wh_block_io_kind kind, uint64_t offse
 	switch (kind) {
 	case WH_BLOCK_IO_WRITE:
 		room(m, offset + size);
-		memcpy(m->data + offset, data, size);
+		if (size)
+			memcpy(m->data + offset, data, size);
 		break;
 	case WH_BLOCK_IO_ZERO:
 		room(m, offset + size);
