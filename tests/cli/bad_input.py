@@ -147,7 +147,10 @@ elif os.geteuid() == 0 and shutil.which("setpriv"):
     def nobody(args):
         return ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] + args
     os.chmod(work, 0o755)
-    p = subprocess.run(nobody([wherry, "run", "--engine", "kvm", hello]), stdin=subprocess.DEVNULL,
+    write("theirs", elf)  # where others may read
+    shutil.copy(wherry, "wherry")
+    os.chmod("theirs", 0o644)
+    p = subprocess.run(nobody(["./wherry", "run", "--engine", "kvm", "theirs"]), stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     mode = os.stat("/dev/kvm").st_mode
     if mode & 0o006:

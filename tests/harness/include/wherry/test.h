@@ -24,6 +24,8 @@ void test_passed(void);
 int test_end(void);
 __attribute__((noreturn, format(printf, 3, 4))) void test_fail(const char *file, int line,
 							       const char *format, ...);
+/* This case (outside of a case: the program) cannot run here. A program whose cases were all
+ * skipped ends with 77. */
 __attribute__((noreturn)) void test_skip(const char *why);
 
 #define RUN(case_)                        \
