@@ -5,6 +5,9 @@ export ENGINE=kvm
 failed=0
 for script in /scripts/*; do
 	name=${script##*/}
+	case $(head -n 1 "$script") in
+	*python*) echo "skipped $name: no Python in the small machine"; continue ;;
+	esac
 	if sh $script wherry /images/$name; then echo "ok $name"; else echo "FAIL $name: status $?"; failed=1; fi
 done
 exit $failed
