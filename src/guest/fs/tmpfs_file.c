@@ -107,7 +107,7 @@ static int64_t file_read(struct fs_file *f, const struct wh_iov *iov, int count,
 
 static int64_t file_peek(struct fs_file *f, uint64_t offset, const void **ret_bytes)
 {
-	static const uint8_t zeroes[KERN_PAGE];
+	static uint8_t zeroes[KERN_PAGE]; /* in .bss, not in the image; never written */
 	struct tmpfs_file *t = &tmpfs_of(f->node)->file;
 	uint64_t index = offset / KERN_PAGE, in_page = offset % KERN_PAGE;
 	if (offset >= t->size)
