@@ -26,7 +26,12 @@ int fs_file_stat(struct fs_file *f, struct fs_stat *ret_stat)
 	ret_stat->nlink = 1;
 	ret_stat->blksize = 4096;
 	ret_stat->ino = (uintptr_t)f >> 4;
-	return f->ops->stat ? f->ops->stat(f, ret_stat) : 0;
+	if (!f->ops->stat)
+		return 0;
+	fs_file_ref(f); /* it may ask a server, and another thread may close meanwhile */
+	int r = f->ops->stat(f, ret_stat);
+	fs_file_unref(f);
+	return r;
 }
 
 int64_t fs_file_size(struct fs_file *f)

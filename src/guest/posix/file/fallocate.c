@@ -15,5 +15,8 @@ long wh_sys_fallocate(int fd, int mode, int64_t offset, int64_t size)
 		return -WH_EFBIG;
 	if (!f->ops->allocate)
 		return f->ops->seekable ? -WH_EOPNOTSUPP : -WH_ESPIPE;
-	return f->ops->allocate(f, mode, (uint64_t)offset, (uint64_t)size);
+	fs_file_ref(f);
+	int r = f->ops->allocate(f, mode, (uint64_t)offset, (uint64_t)size);
+	fs_file_unref(f);
+	return r;
 }

@@ -10,5 +10,8 @@ long wh_sys_ftruncate(int fd, int64_t size)
 		return -WH_EBADF;
 	if (size < 0 || (f->flags & LX_O_ACCMODE) == LX_O_RDONLY || !f->ops->truncate)
 		return -WH_EINVAL;
-	return f->ops->truncate(f, (uint64_t)size);
+	fs_file_ref(f);
+	int r = f->ops->truncate(f, (uint64_t)size);
+	fs_file_unref(f);
+	return r;
 }

@@ -27,6 +27,12 @@ long wh_sys_ioctl(int fd, unsigned long request, unsigned long argument)
 			f->flags &= ~LX_O_NONBLOCK;
 		return 0;
 	default:
-		return f->ops->ioctl ? f->ops->ioctl(f, (uint32_t)request, argument) : -WH_ENOTTY;
+		break;
 	}
+	if (!f->ops->ioctl)
+		return -WH_ENOTTY;
+	fs_file_ref(f);
+	int r = f->ops->ioctl(f, (uint32_t)request, argument);
+	fs_file_unref(f);
+	return r;
 }

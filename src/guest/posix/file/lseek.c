@@ -3,14 +3,9 @@
 #include <posix/file.h>
 #include <wherry/base/errors.h>
 
-long wh_sys_lseek(int fd, int64_t offset, int whence)
+static long seek(struct fs_file *f, int64_t offset, int whence)
 {
-	struct fs_file *f = fs_fd_get(fd);
 	int64_t base = 0, to;
-	if (!f || (f->flags & LX_O_PATH))
-		return -WH_EBADF;
-	if (!f->ops->seekable)
-		return -WH_ESPIPE;
 	if (whence == LX_SEEK_CUR)
 		base = (int64_t)f->position;
 	else if (whence == LX_SEEK_END || whence == LX_SEEK_DATA || whence == LX_SEEK_HOLE)
@@ -29,4 +24,17 @@ long wh_sys_lseek(int fd, int64_t offset, int whence)
 	}
 	f->position = (uint64_t)to;
 	return to;
+}
+
+long wh_sys_lseek(int fd, int64_t offset, int whence)
+{
+	struct fs_file *f = fs_fd_get(fd);
+	if (!f || (f->flags & LX_O_PATH))
+		return -WH_EBADF;
+	if (!f->ops->seekable)
+		return -WH_ESPIPE;
+	fs_file_ref(f);
+	long r = seek(f, offset, whence);
+	fs_file_unref(f);
+	return r;
 }

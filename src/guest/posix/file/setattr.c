@@ -19,6 +19,10 @@ int posix_setattr_fd(int fd, const struct fs_setattr *set)
 	struct fs_file *f = fs_fd_get(fd);
 	if (!f || (f->flags & LX_O_PATH))
 		return -WH_EBADF;
-	/* Pipes and sockets keep no attributes: accepted without effect. */
-	return f->node ? fs_node_setattr(f->node, set) : 0;
+	if (!f->node)
+		return 0; /* pipes and sockets keep no attributes: accepted without effect */
+	fs_file_ref(f);
+	int r = fs_node_setattr(f->node, set);
+	fs_file_unref(f);
+	return r;
 }

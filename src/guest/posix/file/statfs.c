@@ -27,5 +27,10 @@ long wh_sys_statfs(const char *path, struct fs_statfs *st)
 long wh_sys_fstatfs(int fd, struct fs_statfs *st)
 {
 	struct fs_file *f = fs_fd_get(fd);
-	return f ? statfs_of(f->node, st) : -WH_EBADF;
+	if (!f)
+		return -WH_EBADF;
+	fs_file_ref(f);
+	long r = statfs_of(f->node, st);
+	fs_file_unref(f);
+	return r;
 }
