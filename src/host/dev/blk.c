@@ -41,8 +41,27 @@ struct wh_dev_blk {
 	bool burst; /* inside notify: one interrupt at its end */
 	char serial[WH_VIRTIO_BLK_ID_SIZE];
 	struct request *free_list;
+	uint32_t taken; /* requests that were ever used: the others' memory is not touched */
 	struct request requests[QUEUE_SIZE];
 };
+
+static struct request *request_get(struct wh_dev_blk *b)
+{
+	struct request *r = b->free_list;
+	if (r) {
+		b->free_list = r->next;
+		return r;
+	}
+	wh_assert(b->taken < QUEUE_SIZE);
+	r = &b->requests[b->taken++];
+	r->blk = b;
+	return r;
+}
+
+static bool request_left(const struct wh_dev_blk *b)
+{
+	return b->free_list || b->taken < QUEUE_SIZE;
+}
 
 static void release(struct request *r)
 {
@@ -201,9 +220,7 @@ static void take(struct wh_dev_blk *b, const struct wh_virtq_chain *c)
 		wh_virtio_broken(&b->dev, "a request without head or status");
 		return;
 	}
-	struct request *r = b->free_list;
-	wh_assert(r);
-	b->free_list = r->next;
+	struct request *r = request_get(b);
 	r->life = b->life;
 	r->head = c->head;
 	r->written = r->segment = r->segment_count = 0;
@@ -243,7 +260,7 @@ static void notify(void *ctx, uint32_t queue)
 	uint32_t left = WH_VIRTIO_TURN;
 	b->burst = true;
 	/* A driver that offers one head twice can have more in flight than the queue has entries. */
-	for (; left && b->free_list && wh_virtio_pop(&b->dev, queue, &chain); left--)
+	for (; left && request_left(b) && wh_virtio_pop(&b->dev, queue, &chain); left--)
 		take(b, &chain);
 	b->burst = false;
 	if (!left)
@@ -294,10 +311,6 @@ int wh_dev_blk_new(const struct wh_dev_blk_config *config, struct wh_vmm_machine
 		v.features |= WH_VIRTIO_BLK_F_DISCARD | WH_VIRTIO_BLK_F_WRITE_ZEROES;
 	b->block = config->block;
 	memcpy(b->serial, config->name, wh_strnlen(config->name, sizeof b->serial));
-	for (uint32_t i = 0; i < QUEUE_SIZE; i++) {
-		b->requests[i].blk = b;
-		release(&b->requests[i]);
-	}
 	wh_virtio_init(&b->dev, &v);
 	set_config(b);
 	int r = wh_virtio_attach(&b->dev, machine, config->name, diag);

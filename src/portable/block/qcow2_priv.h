@@ -60,7 +60,7 @@
 #define QCOW2_RT_BYTES_MAX (8u << 20)
 #define QCOW2_SCAN_L2_MAX 64u   /* L2 tables looked at by open for what we cannot read */
 #define QCOW2_TABLES_MIN 8u     /* of the cache, whatever its size */
-#define QCOW2_FREED_MAX 4096u   /* ranges waiting for a flush before one is made */
+#define QCOW2_FREED_MAX 512u    /* ranges waiting for a flush before one is made */
 #define QCOW2_RUN_CLUSTERS 512u /* guest clusters allocated at once */
 
 struct qcow2_table {

@@ -7,7 +7,6 @@ struct wh_vmm_machine *fake_new(void)
 {
 	memset(&fake, 0, sizeof fake);
 	fake.ram = test_guarded(FAKE_RAM_SIZE);
-	memset(fake.ram, 0, FAKE_RAM_SIZE);
 	if (wh_gmem_add(&fake.mem, FAKE_RAM_START, FAKE_RAM_SIZE, fake.ram, true) < 0)
 		abort();
 	fake.shm = (struct wh_shm_device *)fake.ram;
