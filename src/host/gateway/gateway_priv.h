@@ -53,6 +53,7 @@ struct listener {
 	struct rule *rule;
 	bool ip6;              /* the socket's version; :: takes both */
 	uint32_t accept_batch; /* connections asked for per event: grows under load */
+	uint32_t accept_singles;
 	bool paused;
 };
 

@@ -9,6 +9,7 @@
 #define RULE_WAITING_MAX 64u
 #define LISTEN_BACKLOG 4096
 #define ACCEPT_BATCH_MAX 64u
+#define ACCEPT_SINGLES 8u /* single connections in a row before two are asked for */
 /* A paused listener looks again after this, for descriptors that others have given back. */
 #define RESUME_NS (100 * GATEWAY_MS)
 
@@ -165,6 +166,7 @@ static void accept_event(struct wh_loop_fd *watch, uint32_t events)
 		int fd = socket_accept(gateway, watch->fd, &from);
 		if (fd == -WH_EAGAIN) {
 			listener->accept_batch = 1;
+			listener->accept_singles = 0;
 			return;
 		}
 		if (fd == -WH_EMFILE || fd == -WH_ENFILE || fd == -WH_ENOBUFS || fd == -WH_ENOMEM) {
@@ -178,6 +180,8 @@ static void accept_event(struct wh_loop_fd *watch, uint32_t events)
 		activate(rule);
 		tcp_accepted(gateway, rule, fd, &client);
 	}
+	if (listener->accept_batch == 1 && ++listener->accept_singles < ACCEPT_SINGLES)
+		return;
 	if (listener->accept_batch < ACCEPT_BATCH_MAX)
 		listener->accept_batch *= 2;
 }
