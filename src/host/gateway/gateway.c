@@ -328,7 +328,7 @@ static int stack_new(struct wh_gateway *gateway, const struct wh_gateway_config 
 					       .udp_error = udp_error };
 	const struct wh_gateway_addresses *a = &gateway->addresses;
 	struct wh_net_config net = WH_NET_CONFIG_INIT;
-	net.alloc = gateway->alloc;
+	net.alloc = &gateway->cache.alloc;
 	net.log = &gateway->log;
 	net.ops = &ops;
 	net.ctx = gateway;
@@ -411,6 +411,7 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	if (!gateway)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for the network gateway");
 	gateway->alloc = alloc;
+	cache_init(&gateway->cache, alloc);
 	gateway->size = size;
 	gateway->loop = loop;
 	gateway->pcap_fd = -1;
@@ -454,6 +455,7 @@ void wh_gateway_free(struct wh_gateway *gateway)
 	dns_fini(gateway);
 	rules_fini(gateway);
 	wh_net_free(gateway->net);
+	cache_fini(&gateway->cache);
 	pool_fini(&gateway->tcp_pool, gateway->alloc);
 	wh_loop_timer_stop(gateway->loop, &gateway->timer);
 	wh_loop_timer_stop(gateway->loop, &gateway->retry_timer);

@@ -46,6 +46,21 @@ void pool_fini(struct pool *pool, const struct wh_alloc *alloc);
 void *pool_get(struct pool *pool, const struct wh_alloc *alloc); /* zeroed; NULL = no memory */
 void pool_put(struct pool *pool, void *object);
 
+/* The stack's memory: what short connections give back is kept for the next ones, because C
+ * libraries return buffers of this size to the kernel at once, which costs more than the
+ * rest of the connection. */
+#define CACHE_SIZE_MIN 64u
+#define CACHE_CLASSES 11u          /* 64 bytes to 64 KiB */
+#define CACHE_BYTES_MAX (1u << 20) /* buffers of 32 connections */
+struct cache {
+	const struct wh_alloc *base;
+	struct wh_alloc alloc;
+	void *free[CACHE_CLASSES];
+	uint32_t bytes;
+};
+void cache_init(struct cache *cache, const struct wh_alloc *base);
+void cache_fini(struct cache *cache);
+
 struct rule;
 
 struct listener {
@@ -86,7 +101,8 @@ struct wh_gateway {
 	struct wh_net *net;
 	struct wh_log log;
 	const struct wh_alloc *alloc;
-	size_t size; /* of this allocation */
+	struct cache cache; /* between alloc and the stack */
+	size_t size;        /* of this allocation */
 	const struct wh_gateway_host *host;
 	void *host_ctx;
 	struct wh_gateway_addresses addresses;

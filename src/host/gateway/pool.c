@@ -51,3 +51,68 @@ void pool_put(struct pool *pool, void *object)
 	memcpy(object, &pool->free_list, sizeof(void *));
 	pool->free_list = object;
 }
+
+/* ---- cache ---- */
+
+static uint32_t class_of(size_t size)
+{
+	uint32_t class_ = 0;
+	while (class_ < CACHE_CLASSES && ((size_t)CACHE_SIZE_MIN << class_) < size)
+		class_++;
+	return class_;
+}
+
+/* Blocks always have the size of their class, whatever they are aligned to. */
+static void *cache_alloc(void *ctx, size_t size, size_t align)
+{
+	struct cache *cache = ctx;
+	uint32_t class_ = class_of(size);
+	if (class_ == CACHE_CLASSES)
+		return cache->base->alloc(cache->base->ctx, size, align);
+	void *memory = cache->free[class_];
+	if (!memory || align > _Alignof(max_align_t))
+		return cache->base->alloc(cache->base->ctx, (size_t)CACHE_SIZE_MIN << class_,
+					  align);
+	memcpy(&cache->free[class_], memory, sizeof(void *));
+	cache->bytes -= CACHE_SIZE_MIN << class_;
+	return memory;
+}
+
+static void cache_free(void *ctx, void *memory, size_t size)
+{
+	struct cache *cache = ctx;
+	uint32_t class_ = class_of(size);
+	if (!memory)
+		return;
+	if (class_ == CACHE_CLASSES) {
+		wh_free(cache->base, memory, size);
+		return;
+	}
+	size = (size_t)CACHE_SIZE_MIN << class_;
+	if (cache->bytes + size > CACHE_BYTES_MAX) {
+		wh_free(cache->base, memory, size);
+		return;
+	}
+	memcpy(memory, &cache->free[class_], sizeof(void *));
+	cache->free[class_] = memory;
+	cache->bytes += (uint32_t)size;
+}
+
+void cache_init(struct cache *cache, const struct wh_alloc *base)
+{
+	*cache = (struct cache){
+		.base = base, .alloc = { .alloc = cache_alloc, .free = cache_free, .ctx = cache }
+	};
+}
+
+void cache_fini(struct cache *cache)
+{
+	for (uint32_t i = 0; i < CACHE_CLASSES; i++) {
+		void *memory;
+		while ((memory = cache->free[i])) {
+			memcpy(&cache->free[i], memory, sizeof(void *));
+			wh_free(cache->base, memory, (size_t)CACHE_SIZE_MIN << i);
+		}
+	}
+	cache->bytes = 0;
+}
