@@ -140,6 +140,9 @@ static int block_ioctl(struct fs_file *f, unsigned long request, unsigned long a
 {
 	struct drv_blk *b = blk_of(f);
 	void *to = (void *)argument;
+	bool ranges = request == 0x1277 || request == 0x127f;
+	if (request != 0x1261 && !(ranges ? kern_user_readable(to, 16) : kern_user_writable(to, 8)))
+		return -WH_EFAULT;
 	switch (request) {
 	case 0x80081272: /* BLKGETSIZE64 */
 		*(uint64_t *)to = size_of(b);

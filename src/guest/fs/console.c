@@ -20,6 +20,8 @@ struct console_file {
 	enum wh_console_stream stream;
 };
 
+enum { TCGETS = 0x5401, TIOCGPGRP = 0x540f, TIOCGWINSZ = 0x5413, FIONREAD = 0x541b };
+
 struct winsize {
 	uint16_t rows, cols, x, y;
 };
@@ -72,20 +74,24 @@ static int console_stat(struct fs_file *f, struct fs_stat *st)
 static int console_ioctl(struct fs_file *f, unsigned long request, unsigned long argument)
 {
 	void *to = (void *)argument;
-	if (request == 0x541b) { /* FIONREAD */
+	bool answers = request == FIONREAD || request == TCGETS || request == TIOCGWINSZ ||
+		       request == TIOCGPGRP;
+	if (answers && !kern_user_writable(to, sizeof(struct winsize)))
+		return -WH_EFAULT;
+	if (request == FIONREAD) {
 		*(int *)to = (int)drv_console_pending();
 		return 0;
 	}
 	if (!is_tty())
 		return -WH_ENOTTY;
 	switch (request) {
-	case 0x5413: { /* TIOCGWINSZ */
+	case TIOCGWINSZ: {
 		struct winsize w = { 25, 80, 0, 0 };
 		drv_console_window(&w.cols, &w.rows);
 		memcpy(to, &w, sizeof w);
 		return 0;
 	}
-	case 0x5401: { /* TCGETS: a cooked terminal, 38400 baud */
+	case TCGETS: { /* a cooked terminal, 38400 baud */
 		static const struct termios t = { .iflag = 0x500,
 						  .oflag = 5,
 						  .cflag = 0xbf,
@@ -97,9 +103,12 @@ static int console_ioctl(struct fs_file *f, unsigned long request, unsigned long
 	case 0x5402: /* TCSETS, TCSETSW, TCSETSF: the terminal is the host's; accepted */
 	case 0x5403:
 	case 0x5404:
+	case 0x5409: /* TCSBRK, TCXONC, TCFLSH: nothing is held back here */
+	case 0x540a:
+	case 0x540b:
 	case 0x5414: /* TIOCSWINSZ */
 		return 0;
-	case 0x540f: /* TIOCGPGRP */
+	case TIOCGPGRP:
 		*(int *)to = 1;
 		return 0;
 	default:

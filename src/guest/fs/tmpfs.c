@@ -100,8 +100,8 @@ int tmpfs_setattr(struct fs_node *node, const struct fs_setattr *set)
 	if (set->mask & FS_SET_SIZE) {
 		if (node->ops == &tmpfs_dir_ops)
 			return -WH_EISDIR;
-		if (node->ops != &tmpfs_file_ops)
-			return -WH_EINVAL;
+		if (node->ops != &tmpfs_file_ops) /* devices and settings have no size to change */
+			return node->ops == &tmpfs_special_ops ? 0 : -WH_EINVAL;
 		int r = tmpfs_file_resize(n, set->size);
 		if (r < 0)
 			return r;
