@@ -366,7 +366,8 @@ static uint32_t gso_limit(const struct wh_net_tcp *s)
 	if (net_route(s->net, &s->entry.tuple.remote.ip, &r) || !(r.features & wanted))
 		return s->mss;
 	uint32_t heads = WH_WIRE_IP6_SIZE + WH_WIRE_TCP_SIZE_MAX;
-	return (TCP_GSO_MAX - heads) / s->mss * s->mss;
+	uint32_t segments = (TCP_GSO_MAX - heads) / s->mss;
+	return segments ? segments * s->mss : s->mss; /* an MTU near 64 KiB: one */
 }
 
 void tcp_output(struct wh_net_tcp *s)
