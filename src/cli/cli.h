@@ -49,9 +49,11 @@ int cmd_run(int argc, char **argv);
 int cmd_cc(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 int cmd_disk(int argc, char **argv);
+int cmd_net(int argc, char **argv);
 extern const struct cli_command cli_command_run;
 extern const struct cli_command cli_command_image;
 extern const struct cli_command cli_command_disk;
+extern const struct cli_command cli_command_net;
 
 /* Ids that every table may use. */
 #define CLI_END 0        /* no more arguments */

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * wherry net run | attach: a network namespace behind the gateway.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <wherry/base/errors.h>
+#include <wherry/net_tap.h>
+#include <wherry/os.h>
+
+#include "net.h"
+
+enum {
+	OPT_PUBLISH = 1,
+	OPT_NETNS,
+	OPT_MTU,
+	OPT_INTERFACE,
+	OPT_DNS,
+	OPT_HOST_LOOPBACK,
+	OPT_NO_OUTBOUND,
+	OPT_NO_IPV6,
+	OPT_MAP_ROOT,
+	OPT_PCAP,
+	OPT_READY_FD,
+	OPT_VERBOSE,
+};
+
+static const struct cli_option options[] = {
+	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host inside" },
+	{ OPT_NETNS, "netns", 0, "PATH|PID", "attach: the network namespace to serve" },
+	{ OPT_MTU, "mtu", 0, "BYTES", "of the interface, 1280 to 65520 (1500)" },
+	{ OPT_INTERFACE, "interface", 'i', "NAME", "name of the interface (eth0)" },
+	{ OPT_DNS, "dns", 0, "ADDRESS", "server to ask, instead of the host's" },
+	{ OPT_HOST_LOOPBACK, "host-loopback", 0, NULL, "10.0.2.2 is the host's 127.0.0.1" },
+	{ OPT_NO_OUTBOUND, "no-outbound", 0, NULL, "nothing but published ports and DNS" },
+	{ OPT_NO_IPV6, "no-ipv6", 0, NULL, "IPv4 only" },
+	{ OPT_MAP_ROOT, "map-root", 'r', NULL, "run: be user 0 inside" },
+	{ OPT_PCAP, "pcap", 0, "FILE", "write every frame to FILE" },
+	{ OPT_READY_FD, "ready-fd", 0, "FD", "write a line to FD when the network serves" },
+	{ OPT_VERBOSE, "verbose", 0, NULL, "say what is done" },
+};
+
+const struct cli_command cli_command_net = {
+	.name = "net",
+	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS]",
+	.summary = "give a program or a namespace a network without privileges",
+	.details = "Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
+		   "10.0.2.3 a DNS server. -p [ADDR:]HOST:GUEST[/udp] listens on loopback unless\n"
+		   "ADDR says otherwise.",
+	.options = options,
+	.option_count = WH_ARRAY_COUNT(options),
+	.run = cmd_net,
+};
+
+struct net {
+	struct net_options options;
+	struct wh_log log;
+	struct wh_loop *loop;
+	struct wh_gateway *gateway;
+	struct wh_net_tap *tap;
+	struct net_child child;
+	struct wh_loop_fd ended; /* pidfd of command or namespace's process, or inotify */
+	struct wh_os_signals signals;
+};
+
+/* ---- options ---- */
+
+static int dns_take(struct net_options *o, const char *text)
+{
+	uint8_t ip[16];
+	if (o->dns_count == WH_GATEWAY_RESOLVERS_MAX) {
+		cli_error("net: at most %u DNS servers", WH_GATEWAY_RESOLVERS_MAX);
+		return CLI_BAD;
+	}
+	struct wh_net_end *end = &o->dns[o->dns_count++];
+	end->port = 53;
+	if (inet_pton(AF_INET, text, ip) == 1) {
+		end->ip = wh_net_ip4(ip);
+	} else if (inet_pton(AF_INET6, text, ip) == 1) {
+		end->ip = wh_net_ip6(ip);
+	} else {
+		cli_error("net: --dns %s is no address", text);
+		return CLI_BAD;
+	}
+	return 0;
+}
+
+static int number_take(const char *name, const char *text, uint64_t min, uint64_t max,
+		       uint64_t *ret_value)
+{
+	uint64_t value;
+	if (cli_parse_number(text, strlen(text), max, &value) || value < min) {
+		cli_error("net: --%s %s is not in %llu to %llu", name, text,
+			  (unsigned long long)min, (unsigned long long)max);
+		return CLI_BAD;
+	}
+	*ret_value = value;
+	return 0;
+}
+
+static int option_take(struct net_options *o, int id, const char *value)
+{
+	uint64_t number = 0;
+	int bad = 0;
+	switch (id) {
+	case OPT_PUBLISH:
+		if (o->publish_count == NET_PUBLISH_MAX) {
+			cli_error("net: at most %u published ports", NET_PUBLISH_MAX);
+			return CLI_BAD;
+		}
+		o->publish[o->publish_count++] = value;
+		return 0;
+	case OPT_NETNS:
+		o->netns = value;
+		return 0;
+	case OPT_MTU:
+		bad = number_take("mtu", value, 1280, WH_TAP_MTU_MAX, &number);
+		o->mtu = (uint32_t)number;
+		return bad;
+	case OPT_INTERFACE:
+		o->interface = value;
+		return 0;
+	case OPT_DNS:
+		return dns_take(o, value);
+	case OPT_HOST_LOOPBACK:
+		o->host_loopback = true;
+		return 0;
+	case OPT_NO_OUTBOUND:
+		o->no_outbound = true;
+		return 0;
+	case OPT_NO_IPV6:
+		o->no_ip6 = true;
+		return 0;
+	case OPT_MAP_ROOT:
+		o->map_root = true;
+		return 0;
+	case OPT_PCAP:
+		o->pcap = value;
+		return 0;
+	case OPT_READY_FD:
+		bad = number_take("ready-fd", value, 0, 1u << 20, &number);
+		o->ready_fd = (int)number;
+		return bad;
+	default:
+		o->verbose = true;
+		return 0;
+	}
+}
+
+static int options_check(const struct net_options *o, const char *verb)
+{
+	if (!verb) {
+		cli_error("net: run or attach must follow (see: wherry net --help)");
+	} else if (!o->attach && strcmp(verb, "run")) {
+		cli_error("net: what is %s? (see: wherry net --help)", verb);
+	} else if (o->attach && !o->netns) {
+		cli_error("net attach: --netns PATH or PID must be given");
+	} else if (o->attach && (o->argv[0] || o->map_root)) {
+		cli_error("net attach: takes no command and no --map-root");
+	} else if (!o->attach && o->netns) {
+		cli_error("net run: makes its own namespace; attach takes --netns");
+	} else if (!o->attach && !o->argv[0]) {
+		cli_error("net run: a command must follow");
+	} else {
+		return CLI_END;
+	}
+	return CLI_BAD;
+}
+
+/* CLI_END, or what the command returns at once. */
+static int options_read(struct net_options *o, int argc, char **argv)
+{
+	struct cli_parser parser;
+	const char *value = NULL, *verb = NULL;
+	int id;
+	o->ready_fd = -1;
+	cli_parser_init(&parser, &cli_command_net, argc, argv);
+	while ((id = cli_next(&parser, &value)) != CLI_END) {
+		if (id == CLI_BAD || id == CLI_HELP)
+			return id;
+		if (id == CLI_OPERAND && verb) { /* the command, even without -- */
+			parser.index--;
+			break;
+		}
+		if (id == CLI_OPERAND)
+			verb = value;
+		else if (option_take(o, id, value))
+			return CLI_BAD;
+	}
+	o->argv = argv + parser.index;
+	o->attach = verb && !strcmp(verb, "attach");
+	return options_check(o, verb);
+}
+
+/* ---- the gateway ---- */
+
+static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
+		     unsigned long long id, const char *text)
+{
+	cli_error("%s: %s", subsystem, text);
+}
+
+static struct wh_gateway_config gateway_config(const struct net *n)
+{
+	struct wh_gateway_config c = WH_GATEWAY_CONFIG_INIT;
+	c.log = n->log;
+	c.host_loopback = n->options.host_loopback;
+	c.no_outbound = n->options.no_outbound;
+	c.no_ip6 = n->options.no_ip6;
+	memcpy(c.resolvers, n->options.dns, sizeof c.resolvers);
+	c.resolver_count = n->options.dns_count;
+	return c;
+}
+
+static int publish(struct net *n)
+{
+	struct wh_diag diag = { "" };
+	for (unsigned i = 0; i < n->options.publish_count; i++) {
+		const char *text = n->options.publish[i];
+		struct wh_gateway_rule rule;
+		struct wh_net_end bound;
+		uint32_t id;
+		int error = wh_gateway_rule_parse(text, &rule, &diag);
+		if (error >= 0)
+			error = wh_gateway_publish(n->gateway, &rule, &id, &bound, &diag);
+		if (error < 0) {
+			cli_error("-p %s: %s", text, diag.text);
+			return CLI_ERROR;
+		}
+		if (n->options.verbose)
+			cli_error("published %s on port %u", text, bound.port);
+	}
+	return CLI_OK;
+}
+
+static int capture(struct net *n)
+{
+	if (!n->options.pcap)
+		return CLI_OK;
+	int fd = open(n->options.pcap, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int error = fd < 0 ? -errno : wh_gateway_pcap(n->gateway, fd);
+	if (!error)
+		return CLI_OK;
+	cli_error("--pcap %s: %s", n->options.pcap, strerror(-error));
+	return CLI_ERROR;
+}
+
+static void tap_gone(void *ctx)
+{
+	struct net *n = ctx;
+	if (n->options.verbose)
+		cli_error("net: the interface is gone");
+	if (n->options.attach)
+		wh_loop_stop(n->loop, CLI_OK);
+}
+
+static int child_start(struct net *n, const struct wh_gateway_addresses *a)
+{
+	struct wh_tap_config tap = { .size = sizeof tap,
+				     .name = n->options.interface,
+				     .mtu = n->options.mtu,
+				     .prefix4 = a->prefix4,
+				     .prefix6 = a->prefix6 };
+	memcpy(tap.mac, a->guest_mac, 6);
+	memcpy(tap.gateway_mac, a->gateway_mac, 6);
+	memcpy(tap.ip4, a->guest_ip4, 4);
+	memcpy(tap.gateway4, a->gateway_ip4, 4);
+	memcpy(tap.ip6, a->guest_ip6, 16);
+	memcpy(tap.gateway6, a->gateway_ip6, 16);
+	tap.no_uso = true; /* the gateway's stack takes single datagrams */
+	return net_child_start(&n->options, &tap, a->dns_ip4, &n->child);
+}
+
+static int gateway_start(struct net *n)
+{
+	struct wh_gateway_config config = gateway_config(n);
+	struct wh_net_tap_config tap = { .size = sizeof tap,
+					 .fd = n->child.fd,
+					 .mtu = n->options.mtu,
+					 .link_features = WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 |
+							  WH_NET_LINK_TSO6,
+					 .gone = tap_gone,
+					 .ctx = n };
+	struct wh_diag diag = { "" };
+	int error = wh_loop_new(&n->loop);
+	if (!error)
+		error = wh_gateway_new(&config, n->loop, &n->gateway, &diag);
+	if (!error)
+		error = wh_net_tap_new(&tap, n->loop, &n->tap);
+	if (!error)
+		error = wh_gateway_attach(n->gateway, wh_net_tap_port(n->tap));
+	if (error) {
+		cli_error("net: %s", *diag.text ? diag.text : strerror(-error));
+		return CLI_ERROR;
+	}
+	int status = publish(n);
+	return status ? status : capture(n);
+}
+
+/* Each flow is a descriptor: what we may have, we take. */
+static void descriptors_raise(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit); /* the former limit does as well */
+}
+
+/* ---- until the end ---- */
+
+static int status_of(int status)
+{
+	return WIFSIGNALED(status) ? CLI_SIGNAL_BASE + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void ended(struct wh_loop_fd *watch, uint32_t events)
+{
+	struct net *n = watch->ctx;
+	int status = 0;
+	if (n->options.attach) {
+		wh_loop_stop(n->loop, CLI_OK);
+		return;
+	}
+	if (waitpid(n->child.pid, &status, WNOHANG) != n->child.pid)
+		return;
+	n->child.pid = 0;
+	wh_loop_stop(n->loop, status_of(status));
+}
+
+/* An entry of the folder went: was it ours? */
+static void folder_changed(struct wh_loop_fd *watch, uint32_t events)
+{
+	struct net *n = watch->ctx;
+	char buffer[4096];
+	while (read(watch->fd, buffer, sizeof buffer) > 0)
+		;
+	if (access(n->options.netns, F_OK))
+		wh_loop_stop(n->loop, CLI_OK);
+}
+
+/* A namespace with a tap that somebody holds open never ends: its name or its process is
+ * what we follow. */
+static int end_watch_path(struct net *n)
+{
+	char folder[1024];
+	const char *path = n->options.netns, *slash = strrchr(path, '/');
+	size_t size = slash ? (size_t)(slash - path) + (slash == path) : 0;
+	if (size >= sizeof folder)
+		return -WH_ENAMETOOLONG;
+	memcpy(folder, path, size);
+	folder[size] = 0;
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	/* /proc and the like tell nothing: then only a signal ends us. */
+	(void)inotify_add_watch(fd, size ? folder : ".", IN_DELETE | IN_MOVED_FROM);
+	n->ended.fd = fd;
+	n->ended.fn = folder_changed;
+	return 0;
+}
+
+static int end_watch(struct net *n)
+{
+	uint64_t pid = (uint64_t)n->child.pid;
+	int error = 0;
+	n->ended = (struct wh_loop_fd){ .fd = -1, .events = WH_LOOP_READ, .fn = ended, .ctx = n };
+	if (n->options.attach &&
+	    cli_parse_number(n->options.netns, strlen(n->options.netns), INT32_MAX, &pid))
+		error = end_watch_path(n);
+	else
+		n->ended.fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+	if (!error && n->ended.fd < 0)
+		error = -errno;
+	if (!error)
+		error = wh_loop_add(n->loop, &n->ended);
+	if (!error)
+		return CLI_OK;
+	cli_error("net: cannot wait for the end of the %s: %s",
+		  n->options.attach ? "namespace" : "command", strerror(-error));
+	return CLI_ERROR;
+}
+
+/* The terminal has sent it to the command, too. */
+static bool from_terminal(int signal)
+{
+	int fd = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	bool foreground = fd >= 0 && tcgetpgrp(fd) == getpgrp();
+	wh_os_close(&fd);
+	return foreground && (signal == SIGINT || signal == SIGQUIT);
+}
+
+static void signal_came(struct wh_os_signals *signals, int signal)
+{
+	struct net *n = signals->ctx;
+	if (n->options.attach)
+		wh_loop_stop(n->loop, CLI_OK);
+	else if (n->child.pid > 0 && !from_terminal(signal))
+		(void)kill(n->child.pid, signal); /* it may have ended meanwhile */
+}
+
+static int signals_take(struct net *n)
+{
+	static const int list[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	sigaction(SIGPIPE, &ignore, NULL);
+	n->signals.fn = signal_came;
+	n->signals.ctx = n;
+	if (wh_os_signals_attach(&n->signals, n->loop, list, WH_ARRAY_COUNT(list)) >= 0)
+		return CLI_OK;
+	cli_error("net: cannot take signals");
+	return CLI_ERROR;
+}
+
+static int serve(struct net *n)
+{
+	int status = end_watch(n);
+	if (!status)
+		status = signals_take(n);
+	if (!status && !n->options.attach)
+		status = net_child_go(&n->options, &n->child);
+	if (status)
+		return status;
+	if (n->options.ready_fd >= 0)
+		(void)wh_os_write_all(n->options.ready_fd, "ready\n", 6); /* nobody listens */
+	int result = wh_loop_run(n->loop);
+	if (result < 0)
+		cli_error("net: cannot wait for frames: %s", strerror(-result));
+	return result < 0 ? CLI_ERROR : result;
+}
+
+static void stats_show(const struct net *n)
+{
+	struct wh_gateway_stats s;
+	struct wh_net_tap_stats t;
+	wh_gateway_stats(n->gateway, &s);
+	wh_net_tap_stats(n->tap, &t);
+	cli_error("net: %llu frames and %llu bytes out, %llu and %llu in; %llu connections out, "
+		  "%llu in; %llu UDP flows; %llu retransmissions",
+		  (unsigned long long)t.frames_in, (unsigned long long)t.bytes_in,
+		  (unsigned long long)t.frames_out, (unsigned long long)t.bytes_out,
+		  (unsigned long long)s.tcp_out_opened, (unsigned long long)s.tcp_in_accepted,
+		  (unsigned long long)s.udp_flows_opened,
+		  (unsigned long long)s.stack.tcp_retransmits);
+}
+
+int cmd_net(int argc, char **argv)
+{
+	static struct net net; /* one per process */
+	struct net *n = &net;
+	struct wh_gateway_addresses addresses;
+	struct wh_diag diag = { "" };
+	int result = options_read(&n->options, argc, argv);
+	if (result != CLI_END)
+		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
+	n->log = (struct wh_log){ .fn = log_line,
+				  .level = n->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
+	struct wh_gateway_config config = gateway_config(n);
+	if (wh_gateway_config_addresses(&config, &addresses, &diag) < 0) {
+		cli_error("net: %s", diag.text);
+		return CLI_ERROR;
+	}
+	int status = child_start(n, &addresses);
+	if (status)
+		return status;
+	descriptors_raise();
+	status = gateway_start(n);
+	if (!status)
+		status = serve(n);
+	if (n->child.pid > 0 && !n->options.attach)
+		(void)kill(n->child.pid, SIGKILL); /* only after an error of ours */
+	if (n->options.verbose && n->tap)
+		stats_show(n);
+	return status;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef CLI_NET_H
+#define CLI_NET_H
+
+/*
+ * `wherry net`, in parts: cmd_net.c reads the options and runs the gateway, net_child.c is the
+ * process that enters namespaces, makes the tap there and becomes the command.
+ */
+
+#include <sys/types.h>
+#include <wherry/gateway.h>
+#include <wherry/tap.h>
+
+#include "cli.h"
+
+#define NET_PUBLISH_MAX 64u
+
+struct net_options {
+	bool attach;
+	const char *publish[NET_PUBLISH_MAX];
+	unsigned publish_count;
+	const char *netns, *interface, *pcap;
+	uint32_t mtu;
+	struct wh_net_end dns[WH_GATEWAY_RESOLVERS_MAX];
+	uint32_t dns_count;
+	bool host_loopback, no_outbound, no_ip6, map_root, verbose;
+	int ready_fd;      /* -1 = none */
+	char *const *argv; /* of the command */
+};
+
+struct net_child {
+	pid_t pid;
+	int fd; /* the tap */
+	uint32_t offloads;
+	int socket; /* run: the command waits for net_child_go */
+};
+
+/* Makes the child; when this returns, the interface is there and up. Messages are printed; 0 or an
+ * exit status. attach: the child has ended again. */
+int net_child_start(const struct net_options *o, const struct wh_tap_config *tap,
+		    const uint8_t dns[4], struct net_child *ret_child);
+/* Lets the command begin. 0 or the exit status when it cannot be executed. */
+int net_child_go(const struct net_options *o, struct net_child *child);
+
+#endif

@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: ISC
+"""`wherry net`: the gateway against the kernel's TCP/IP behind a tap, in namespaces.
+
+usage: net.py WHERRY [CASE...]
+
+The test makes a network namespace of its own first: that is the "host", so that ports, name server and
+addresses are free and nothing of the machine is touched."""
+import hashlib
+import os
+import re
+import select
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+GATEWAY4, GATEWAY6 = "10.0.2.2", "fd77:6865:7272:7900::2"
+OUTSIDE4, OUTSIDE6 = "198.51.100.1", "2001:db8::1"  # on the host's loopback interface
+NAME_ADDRESS = "192.0.2.77"
+PORT = 7000
+
+
+def fail(text):
+    raise AssertionError(text)
+
+
+def pattern(size):
+    block = hashlib.sha256(b"wherry").digest() * 2048
+    return (block * (size // len(block) + 1))[:size]
+
+
+# ---- the host's servers ----
+
+def tcp_serve(connection):
+    """One letter and a number: e = echo, r = count and tell a digest at the end, s = send so many."""
+    with connection as c, c.makefile("rb") as f:
+        line = f.readline().split()
+        if not line:
+            return
+        if line[0] == b"e":
+            c.sendall(f.readline())
+        elif line[0] == b"s":
+            c.sendall(pattern(int(line[1])))
+        elif line[0] == b"r":
+            h = hashlib.sha256()
+            while data := f.read1(1 << 20):
+                h.update(data)
+            c.sendall(h.hexdigest().encode())
+
+
+def tcp_server(family):
+    s = socket.socket(family, socket.SOCK_STREAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind(("", PORT))
+    s.listen(1024)
+    while True:
+        threading.Thread(target=tcp_serve, args=(s.accept()[0],), daemon=True).start()
+
+
+def udp_server(family):
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind(("", PORT))
+    while True:
+        data, peer = s.recvfrom(65536)
+        s.sendto(data, peer)
+
+
+def name_server():
+    """Answers every A question with NAME_ADDRESS, others with nothing."""
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 53))
+    while True:
+        q, peer = s.recvfrom(4096)
+        end = 12
+        while q[end]:
+            end += q[end] + 1
+        question = q[12:end + 5]
+        is_a = question[-4:-2] == b"\0\1"
+        answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton(NAME_ADDRESS) if is_a else b""
+        s.sendto(q[:2] + b"\x81\x80\0\1" + struct.pack(">H", is_a) + b"\0\0\0\0" + question + answer, peer)
+
+
+# ---- what runs inside ----
+
+def connect(address):
+    return socket.create_connection((address, PORT), timeout=20)
+
+
+def in_ping(address):
+    six = ":" in address
+    s = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM,
+                      socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP)
+    s.settimeout(5)
+    s.sendto(struct.pack(">BBHHH", 128 if six else 8, 0, 0, 0, 7) + b"x" * 1200, (address, 0))
+    reply = s.recv(4096)
+    if reply[0] != (129 if six else 0) or reply[8:] != b"x" * 1200:
+        fail(f"ping {address}: {reply[:16]}")
+
+
+def in_up(address, size):
+    data = pattern(size)
+    with connect(address) as c:
+        c.sendall(b"r 0\n" + data)
+        c.shutdown(socket.SHUT_WR)  # half-close: the answer comes on the other half
+        if c.makefile("rb").read().decode() != hashlib.sha256(data).hexdigest():
+            fail(f"{size} bytes to {address} came out otherwise")
+
+
+def in_down(address, size):
+    with connect(address) as c:
+        c.sendall(b"s %d\n" % size)
+        data = c.makefile("rb").read()
+        if data != pattern(size):
+            fail(f"{size} bytes from {address}: {len(data)} came, or others")
+
+
+def in_many(address, count):
+    errors = []
+
+    def worker(n):
+        try:
+            for i in range(n):
+                with connect(address) as c:
+                    c.sendall(b"e\n%d\n" % i)
+                    if c.makefile("rb").read() != b"%d\n" % i:
+                        fail("another echo")
+        except Exception as e:  # reported by the caller
+            errors.append(e)
+    threads = [threading.Thread(target=worker, args=(count // 16,)) for _ in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    if errors:
+        fail(f"{len(errors)} of 16 clients: {errors[0]!r}")
+
+
+def in_udp(address):
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(5)
+    for size in (0, 1, 1400, 1472, 1473, 8000, 60000):
+        s.sendto(pattern(size), (address, PORT))
+        if s.recv(65536) != pattern(size):
+            fail(f"datagram of {size} bytes")
+
+
+def in_all(gateway4, gateway6):
+    for address in gateway4, gateway6:
+        in_ping(address)
+    for address in gateway4, gateway6, OUTSIDE4, OUTSIDE6:
+        in_udp(address)
+        in_up(address, 16 << 20)
+        in_down(address, 16 << 20)
+    in_many(gateway4, 800)
+
+
+def in_name():
+    found = socket.getaddrinfo("some.name.test", 80, socket.AF_INET, socket.SOCK_STREAM)
+    if found[0][4][0] != NAME_ADDRESS:
+        fail(str(found))
+
+
+def in_server(sockets_ready):
+    """For published ports: the same servers inside."""
+    for f in tcp_server, udp_server:
+        threading.Thread(target=f, args=(socket.AF_INET,), daemon=True).start()
+    time.sleep(0.3)
+    print(sockets_ready, flush=True)
+    sys.stdin.read()
+
+
+# ---- cases ----
+
+class Net:
+    def __init__(self, wherry):
+        self.wherry = wherry
+        self.me = [sys.executable, os.path.abspath(__file__)]
+
+    def run(self, *options, command, timeout=100, prefix=()):
+        p = subprocess.run([*prefix, self.wherry, "net", "run", *options, "--", *command], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
+        return p.returncode, p.stdout
+
+    def inside(self, what, *options, prefix=()):
+        status, out = self.run(*options, command=[*self.me, "--inside", what], prefix=prefix)
+        if status:
+            fail(f"status {status}: {out[-1500:]}")
+
+
+def case_status(n):
+    for want, command in ((0, ["true"]), (7, ["sh", "-c", "exit 7"]), (137, ["sh", "-c", "kill -9 $$"]),
+                          (127, ["/nonexistent"]), (126, ["/etc/hostname"])):
+        status, out = n.run(command=command)
+        if status != want:
+            fail(f"{command}: {status} instead of {want}: {out}")
+    before = open("/etc/resolv.conf").read()
+    status, out = n.run(command=["cat", "/etc/resolv.conf"])
+    if "nameserver 10.0.2.3" not in out or open("/etc/resolv.conf").read() != before:
+        fail(f"resolv.conf: {out}")
+
+
+def case_refusals(n):
+    for options, pattern_ in ((["--mtu", "9"], "mtu"), (["--netns", "1"], "attach"), (["-p", "x"], "-p x"),
+                              (["--dns", "nobody"], "address"), (["-i", "a/b"], "a/b")):
+        status, out = n.run(*options, command=["true"])
+        if status != 125 or pattern_ not in out:
+            fail(f"{options}: {status}: {out}")
+    if n.run("-p", f"{PORT}:80", command=["true"])[0] != 125:
+        fail("a taken port was published")
+
+
+def case_traffic(n):
+    n.inside(f"in_all({GATEWAY4!r}, {GATEWAY6!r})", "--host-loopback")
+
+
+def case_large_mtu(n):
+    n.inside(f"in_all({GATEWAY4!r}, {GATEWAY6!r})", "--host-loopback", "--mtu", "65520")
+
+
+def case_small_mtu(n):
+    n.inside(f"in_all({GATEWAY4!r}, {GATEWAY6!r})", "--host-loopback", "--mtu", "1280")
+
+
+def case_names(n):
+    n.inside("in_name()", "--dns", "127.0.0.1")
+
+
+def case_closed(n):
+    """Loopback of the host and everything outside are closed when nothing else is said."""
+    n.inside("[fail(a) for a in (GATEWAY4, GATEWAY6) if socket.socket(socket.AF_INET6 if ':' in a else "
+             "socket.AF_INET).connect_ex((a, PORT)) != 111]")
+    n.inside("[fail('out') for a in [OUTSIDE4] if not socket.socket().connect_ex((a, PORT))]", "--no-outbound")
+
+
+def case_publish(n):
+    p = subprocess.Popen([n.wherry, "net", "run", "--verbose", "-p", "0:7000", "-p", "*:0:7000/udp", "--",
+                          *n.me, "--inside", "in_server('up')"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        ports = []
+        while len(ports) < 2:
+            line = p.stderr.readline() or fail("it ended early")
+            ports += re.findall(r"on port (\d+)", line)
+        if p.stdout.readline().strip() != "up":
+            fail("the server did not start")
+        global PORT
+        kept, PORT = PORT, int(ports[0])
+        in_up("127.0.0.1", 16 << 20)
+        in_down("127.0.0.1", 16 << 20)
+        in_many("127.0.0.1", 320)
+        PORT = int(ports[1])
+        in_udp(OUTSIDE4)
+        PORT = kept
+    finally:
+        p.stdin.close()
+        if p.wait(10):
+            fail(f"status {p.returncode}: {p.stderr.read()}")
+
+
+def case_signals(n):
+    script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done"
+    p = subprocess.Popen([n.wherry, "net", "run", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    if p.stdout.readline().strip() != "up":
+        fail("the command did not start")
+    p.send_signal(signal.SIGTERM)
+    if p.wait(10) != 9:
+        fail(f"SIGTERM: {p.returncode}")
+    p = subprocess.Popen([n.wherry, "net", "run", "--", "sh", "-c", "echo $$; exec sleep 100"], stdout=subprocess.PIPE,
+                         text=True)
+    pid = int(p.stdout.readline())
+    p.kill()
+    p.wait()
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{pid}") or "Z" in open(f"/proc/{pid}/stat").read().rsplit(")")[-1]:
+            return
+        time.sleep(0.05)
+    fail("the command outlived its network")
+
+
+def case_attach(n):
+    holder = subprocess.Popen(["unshare", "-n", "--", "sh", "-c", "echo up; exec sleep 1000"], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with tempfile.TemporaryDirectory() as folder:
+        name = os.path.join(folder, "netns")
+        open(name, "w").close()
+        subprocess.run(["mount", "--bind", f"/proc/{holder.pid}/ns/net", name], check=True)
+        for where in str(holder.pid), name:
+            r, w = os.pipe()
+            p = subprocess.Popen([n.wherry, "net", "attach", "--netns", where, "--host-loopback", "--ready-fd", str(w)],
+                                 pass_fds=[w])
+            os.close(w)
+            if os.read(r, 100) != b"ready\n":
+                fail(f"attach {where}: status {p.wait()}")
+            subprocess.run(["nsenter", f"--net={name}", *n.me, "--inside", f"in_up({GATEWAY4!r}, 1 << 20)"], check=True)
+            if where == name:
+                subprocess.run(["umount", name], check=True)
+                os.unlink(name)
+            else:
+                p.terminate()
+            if p.wait(10):
+                fail(f"attach {where} ended with {p.returncode}")
+            os.close(r)
+        p = subprocess.Popen([n.wherry, "net", "attach", "--netns", str(holder.pid)])
+        time.sleep(0.2)
+        holder.kill()
+        holder.wait()
+        if p.wait(10):
+            fail("attach did not end with the process")
+
+
+def case_user(n):
+    """As an ordinary user: only where this is root's own machine, which can be one for a moment."""
+    if os.environ.get("WHERRY_NET_ROOT") != "1":
+        return "not started by root"
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        copy = os.path.join(folder, "wherry")
+        with open(n.wherry, "rb") as f, open(copy, "wb") as to:
+            to.write(f.read())
+        os.chmod(copy, 0o755)
+        script = os.path.join(folder, "net.py")
+        with open(__file__) as f, open(script, "w") as to:
+            to.write(f.read())
+        user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        other = Net(copy)
+        works = [p for p in (sys.executable, "/usr/bin/python3")
+                 if not subprocess.run([*user, copy, "net", "run", p, "-c", ""], stderr=subprocess.DEVNULL).returncode]
+        if not works:
+            return "an ordinary user cannot start python here"
+        other.me = [works[0], script]
+        other.inside(f"[in_ping({GATEWAY4!r}), in_up({GATEWAY4!r}, 1 << 20), os.getuid() == 65534 or fail('uid'), "
+                     "socket.socket().bind(('', 80))]", "--host-loopback", prefix=user)
+        other.inside("os.getuid() == 0 or fail('uid')", "--map-root", prefix=user)
+    return None
+
+
+CASES = {k[5:]: v for k, v in list(globals().items()) if k.startswith("case_")}
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(77)
+
+
+def namespace_enter():
+    """Starts this script again as the host."""
+    if not os.path.exists("/dev/net/tun"):
+        skip("no /dev/net/tun")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        skip("/dev/net/tun is not open to this user")
+    root = os.geteuid() == 0
+    kinds = ["-nm"] if root else ["-Urnm"]
+    if subprocess.run(["unshare", *kinds, "true"]).returncode or subprocess.run(["unshare", "-Urn", "true"]).returncode:
+        skip("no user or network namespaces")
+    env = dict(os.environ, WHERRY_NET_HOST="1", WHERRY_NET_ROOT="1" if root else "0")
+    os.execvpe("unshare", ["unshare", *kinds, "--", sys.executable, *sys.argv], env)
+
+
+def host_prepare():
+    for words in ("link set lo up", f"addr add {OUTSIDE4}/32 dev lo", f"addr add {OUTSIDE6}/128 dev lo nodad"):
+        if subprocess.run(["ip", *words.split()]).returncode:
+            skip("no working ip command")
+    if os.environ["WHERRY_NET_ROOT"] == "1" and not os.stat("/dev/net/tun").st_mode & stat.S_IWOTH:
+        # What usual systems have: a tun device that is open to everyone. Only in this mount namespace.
+        folder = tempfile.mkdtemp()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+        node = os.path.join(folder, "tun")
+        os.mknod(node, stat.S_IFCHR | 0o666, os.stat("/dev/net/tun").st_rdev)
+        os.chmod(node, 0o666)
+        subprocess.run(["mount", "--bind", node, "/dev/net/tun"], check=True)
+        subprocess.run(["umount", "-l", folder], check=True)
+        os.rmdir(folder)
+    for family in socket.AF_INET, socket.AF_INET6:
+        for server in tcp_server, udp_server:
+            threading.Thread(target=server, args=(family,), daemon=True).start()
+    threading.Thread(target=name_server, daemon=True).start()
+    time.sleep(0.2)
+
+
+def main():
+    if sys.argv[1] == "--inside":
+        eval(sys.argv[2])  # a call of this file's own, from above
+        return
+    if os.environ.get("WHERRY_NET_HOST") != "1":
+        namespace_enter()
+    host_prepare()
+    net = Net(os.path.abspath(sys.argv[1]))
+    bad = 0
+    for name in sys.argv[2:] or CASES:
+        started = time.monotonic()
+        try:
+            note = CASES[name](net)
+            print(f"{name}: {'skipped: ' + note if note else 'ok'} ({time.monotonic() - started:.1f} s)", flush=True)
+        except (AssertionError, OSError, subprocess.SubprocessError) as e:
+            print(f"{name}: FAILED: {e}", flush=True)
+            bad += 1
+    sys.exit(bad != 0)
+
+
+main()
