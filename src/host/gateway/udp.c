@@ -451,42 +451,50 @@ static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tupl
 	return true;
 }
 
+union source_control {
+	struct cmsghdr header;
+	char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+};
+
+static void source_put(struct msghdr *message, union source_control *control, int level, int type,
+		       const void *info, size_t size)
+{
+	memset(control, 0, sizeof *control);
+	control->header.cmsg_level = level;
+	control->header.cmsg_type = type;
+	control->header.cmsg_len = CMSG_LEN(size);
+	memcpy(CMSG_DATA(&control->header), info, size);
+	message->msg_control = control;
+	message->msg_controllen = CMSG_SPACE(size);
+}
+
+/* A wildcard socket must answer from the address that the client has asked. */
+static void source_set(struct msghdr *message, union source_control *control,
+		       const struct wh_net_ip *local)
+{
+	struct in_pktinfo info4 = { 0 };
+	struct in6_pktinfo info6 = { 0 };
+	if (wh_net_ip_is4(local)) {
+		memcpy(&info4.ipi_spec_dst, local->bytes + 12, 4);
+		source_put(message, control, IPPROTO_IP, IP_PKTINFO, &info4, sizeof info4);
+	} else {
+		memcpy(&info6.ipi6_addr, local->bytes, 16);
+		source_put(message, control, IPPROTO_IPV6, IPV6_PKTINFO, &info6, sizeof info6);
+	}
+}
+
 /* A reply of the guest to a client of a published port. */
 static void in_reply(struct udp_flow *flow, const struct wh_iov *iov, uint32_t count)
 {
 	struct wh_gateway *gateway = flow->gateway;
 	union host_address address;
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
-	} control;
+	union source_control control;
 	struct msghdr message = { .msg_iov = (struct iovec *)(void *)(uintptr_t)iov,
 				  .msg_iovlen = count,
 				  .msg_name = &address };
 	message.msg_namelen = address_from_end(&flow->client, &address);
-	/* A wildcard socket must answer from the address that the client has asked. */
-	if (flow->rule->wildcard && wh_net_ip_is4(&flow->local) &&
-	    !wh_net_ip_is_any(&flow->local)) {
-		struct in_pktinfo info = { 0 };
-		memcpy(&info.ipi_spec_dst, flow->local.bytes + 12, 4);
-		memset(&control, 0, sizeof control);
-		control.header.cmsg_level = IPPROTO_IP;
-		control.header.cmsg_type = IP_PKTINFO;
-		control.header.cmsg_len = CMSG_LEN(sizeof info);
-		memcpy(CMSG_DATA(&control.header), &info, sizeof info);
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(sizeof info);
-	} else if (flow->rule->wildcard && !wh_net_ip_is_any(&flow->local)) {
-		struct in6_pktinfo info = { 0 };
-		memcpy(&info.ipi6_addr, flow->local.bytes, 16);
-		memset(&control, 0, sizeof control);
-		control.header.cmsg_level = IPPROTO_IPV6;
-		control.header.cmsg_type = IPV6_PKTINFO;
-		control.header.cmsg_len = CMSG_LEN(sizeof info);
-		memcpy(CMSG_DATA(&control.header), &info, sizeof info);
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(sizeof info);
-	}
+	if (flow->rule->wildcard && !wh_net_ip_is_any(&flow->local))
+		source_set(&message, &control, &flow->local);
 	/* A dual-stack socket takes IPv4 addresses in mapped form. */
 	if (flow->listener->ip6 && wh_net_ip_is4(&flow->client.ip)) {
 		memset(&address, 0, sizeof address);

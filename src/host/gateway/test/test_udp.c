@@ -196,18 +196,25 @@ static void table_full_drops_the_oldest(void)
 	world_stop(&w);
 }
 
-static void strangers_are_filtered(void)
+/* A host socket, and the address under which it knows the guest that has sent to it. */
+static int begin_flow(struct sockaddr_in *ret_mapped)
 {
 	uint16_t port;
 	char c;
+	socklen_t size = sizeof *ret_mapped;
 	memset(&guest, 0, sizeof guest);
 	begin();
 	int fd = host_udp(AF_INET, &port);
 	guest_open(&guest, 0);
 	guest_send(&guest, end4(10, 0, 2, 2, port), "x", 1);
+	UNTIL(&w, recvfrom(fd, &c, 1, 0, (struct sockaddr *)ret_mapped, &size) == 1);
+	return fd;
+}
+
+static void strangers_are_filtered(void)
+{
 	struct sockaddr_in mapped;
-	socklen_t size = sizeof mapped;
-	UNTIL(&w, recvfrom(fd, &c, 1, 0, (struct sockaddr *)&mapped, &size) == 1);
+	int fd = begin_flow(&mapped);
 	/* Another address of the loopback network, which was never sent to. */
 	int stranger = socket(AF_INET, SOCK_DGRAM, 0);
 	struct sockaddr_in local = { .sin_family = AF_INET };
@@ -226,20 +233,12 @@ static void strangers_are_filtered(void)
 
 static void full_link_holds_datagrams(void)
 {
-	uint16_t port;
-	char c;
-	memset(&guest, 0, sizeof guest);
-	begin();
-	int fd = host_udp(AF_INET, &port);
-	guest_open(&guest, 0);
-	guest_send(&guest, end4(10, 0, 2, 2, port), "x", 1);
 	struct sockaddr_in mapped;
-	socklen_t size = sizeof mapped;
-	UNTIL(&w, recvfrom(fd, &c, 1, 0, (struct sockaddr *)&mapped, &size) == 1);
+	int fd = begin_flow(&mapped);
 	w.guest_end.capacity = 4;
 	w.guest_stopped = true;
 	for (int i = 0; i < 100; i++)
-		CHECK_EQ(sendto(fd, "y", 1, 0, (struct sockaddr *)&mapped, size), 1);
+		CHECK_EQ(sendto(fd, "y", 1, 0, (struct sockaddr *)&mapped, sizeof mapped), 1);
 	for (int i = 0; i < 20; i++)
 		wh_loop_step(w.loop, 0);
 	CHECK_EQ(guest.datagrams, 0);
