@@ -100,6 +100,43 @@ def monitor_dies(wherry, engine, image):
     return f"guest processes {children} outlived the monitor"
 
 
+def empty_process(wherry, image):
+    """What a proc guest has: the doorbell, its own memory, namespaces of its own, an empty root, no rights."""
+    p = subprocess.Popen([wherry, "run", "--engine", "proc", "--memory", "4M", image], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE)
+    try:
+        p.stdout.readline()
+        with open(f"/proc/{p.pid}/task/{p.pid}/children") as f:
+            guest = f.read().split()[0]
+        try:
+            fds = [os.readlink(f"/proc/{guest}/fd/{fd}") for fd in os.listdir(f"/proc/{guest}/fd")]
+        except PermissionError:
+            print("note: only root can look into a guest's process")
+            return None
+        if fds != ["anon_inode:[eventfd]"]:
+            return f"descriptors {fds}"
+        for line in open(f"/proc/{guest}/maps"):
+            access, name = line.split()[1], (line.split(None, 5) + [""])[5].strip()
+            if "w" in access and "x" in access:
+                return f"writable and executable: {line.strip()}"
+            if name != "[vsyscall]" and not name.startswith(("/memfd:wherry", image)):
+                return f"a foreign mapping: {line.strip()}"
+        shared = [n for n in ("user", "pid", "mnt", "ipc", "uts", "cgroup")
+                  if os.readlink(f"/proc/{guest}/ns/{n}") == os.readlink(f"/proc/self/ns/{n}")]
+        if shared:
+            return f"the host's namespaces {shared}"
+        if os.listdir(f"/proc/{guest}/root/") or os.listdir(f"/proc/{guest}/cwd/"):
+            return "its root is not empty"
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in open(f"/proc/{guest}/status") if ":\t" in line)
+        if status["NoNewPrivs"] != "1" or status["Seccomp"] != "2":
+            return "no filter, or it may gain privileges"
+        rights = [k for k in ("CapPrm", "CapEff", "CapAmb") if int(status[k], 16)]
+        return f"capabilities {rights}" if rights else None
+    finally:
+        p.kill()
+        p.wait()
+
+
 def mutated(image, work, name, change):
     data = bytearray(open(image, "rb").read())
     change(data)
@@ -204,6 +241,8 @@ def main():
             env = dict(os.environ, WHERRY_WEAKEN="kill")
             problem = never_answers(weak, engine, os.path.join(images, "never_answers"), env)
             report("never_answers without kill", None if problem else "still ended")
+        if engine == "proc":
+            report("empty_process", empty_process(wherry, os.path.realpath(os.path.join(images, "never_answers"))))
         report("monitor_dies", monitor_dies(wherry, engine, os.path.join(images, "never_answers")))
     if not only or "bad_files" in only:
         for name, path in bad_files(os.path.join(images, "read_null"), work.name):
