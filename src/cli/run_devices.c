@@ -270,6 +270,10 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 	r->console_tty = isatty(STDOUT_FILENO);
 	if (r->console_tty)
 		config->boot_flags |= WH_BOOT_CONSOLE_TTY;
+	if (isatty(STDIN_FILENO))
+		config->boot_flags |= WH_BOOT_STDIN_TTY;
+	if (isatty(STDERR_FILENO))
+		config->boot_flags |= WH_BOOT_STDERR_TTY;
 	if (r->options.volume_count)
 		status = prepare_volumes(r, config);
 	if (!status && (r->options.publish_count || (uses & WH_MANIFEST_USES_NET)))

@@ -32,11 +32,6 @@ struct termios { /* the kernel's, x86_64 */
 	uint8_t cc[19];
 };
 
-static bool is_tty(void)
-{
-	return kern_boot()->flags & WH_BOOT_CONSOLE_TTY;
-}
-
 static int64_t console_read(struct fs_file *f, const struct wh_iov *iov, int count, uint64_t offset,
 			    bool nonblock)
 {
@@ -60,9 +55,12 @@ static uint32_t console_poll(struct fs_file *f)
 	return drv_console_poll();
 }
 
+/* Each of the three is what it is on the host: `echo x | wherry run` has no terminal to read. */
+static bool is_tty(const struct fs_file *f);
+
 static int console_stat(struct fs_file *f, struct fs_stat *st)
 {
-	if (is_tty()) {
+	if (is_tty(f)) {
 		st->mode = LX_S_IFCHR | 0620;
 		st->rdev = FS_MAKEDEV(5, 1);
 	} else {
@@ -82,7 +80,7 @@ static int console_ioctl(struct fs_file *f, unsigned long request, unsigned long
 		*(int *)to = (int)drv_console_pending();
 		return 0;
 	}
-	if (!is_tty())
+	if (!is_tty(f))
 		return -WH_ENOTTY;
 	switch (request) {
 	case TIOCGWINSZ: {
@@ -134,6 +132,13 @@ static const struct fs_file_ops console_ops = {
 static struct console_file consoles[3] = { { .stream = WH_CONSOLE_STDOUT },
 					   { .stream = WH_CONSOLE_STDOUT },
 					   { .stream = WH_CONSOLE_STDERR } };
+
+static bool is_tty(const struct fs_file *f)
+{
+	static const uint32_t flags[3] = { WH_BOOT_STDIN_TTY, WH_BOOT_CONSOLE_TTY,
+					   WH_BOOT_STDERR_TTY };
+	return kern_boot()->flags & flags[WH_CONTAINER_OF(f, struct console_file, file) - consoles];
+}
 
 /* Runs in the driver's poll when input came or output space became free. */
 static void console_ready(uint32_t events)

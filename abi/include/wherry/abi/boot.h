@@ -62,6 +62,8 @@ enum wh_boot_engine {
 #define WH_BOOT_FSGSBASE (1u << 1)    /* WRFSBASE may be executed */
 #define WH_BOOT_CONSOLE_TTY (1u << 2) /* the host's standard output is a terminal */
 #define WH_BOOT_NET_STATIC (1u << 3)  /* struct wh_boot_net is valid: no DHCP needed */
+#define WH_BOOT_STDIN_TTY (1u << 5)   /* ... its standard input */
+#define WH_BOOT_STDERR_TTY (1u << 6)  /* ... its standard error */
 #define WH_BOOT_STDIN_EOF (1u << 4)   /* no standard input will ever come */
 
 /* Addresses of the first network device, network byte order in the arrays. */
