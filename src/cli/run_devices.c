@@ -5,6 +5,7 @@
  * Two steps around the making of the machine: prepare settles what must be in boot info (network
  * addresses, mounts), attach opens and plugs in. The guest's process is made meanwhile.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <termios.h>
@@ -230,6 +231,14 @@ static int attach_volumes(struct run *r)
 
 /* ---- all ---- */
 
+/* Nobody reads any more: the guest ends as a process would, unless it takes care of the signal. */
+static void output_closed(void *ctx, int stream, int error)
+{
+	struct run *r = ctx;
+	if (error == -WH_EPIPE)
+		wh_vmm_machine_signal(r->machine, SIGPIPE);
+}
+
 static int attach_console(struct run *r)
 {
 	struct wh_diag diag = { "" };
@@ -239,6 +248,8 @@ static int attach_console(struct run *r)
 		.stdout_fd = STDOUT_FILENO,
 		.stderr_fd = STDERR_FILENO,
 		.log = r->log,
+		.output_closed = output_closed,
+		.ctx = r,
 	};
 	struct winsize window;
 	if (r->console_tty && !ioctl(STDOUT_FILENO, TIOCGWINSZ, &window)) {
