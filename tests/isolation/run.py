@@ -8,6 +8,7 @@ Each case runs its image and compares exit status and message. With --weak the s
 images run under a monitor that was built for this test alone and takes one protection
 away (environment variable WHERRY_WEAKEN); the case must then come out otherwise: it
 shows that the test can fail, and that the protection is what made it pass."""
+import ctypes
 import os
 import re
 import signal
@@ -98,6 +99,26 @@ def monitor_dies(wherry, engine, image):
             return None
         time.sleep(0.02)
     return f"guest processes {children} outlived the monitor"
+
+
+def monitor_dies_early(wherry, engine, image):
+    """The monitor is killed at any moment of a start. Orphans come to this process (subreaper): all
+    of them must end by themselves."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    for i in range(60):
+        p = subprocess.Popen([wherry, "run", "--engine", engine, "--memory", "4M", image], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL)
+        time.sleep(i * 25e-6)
+        p.kill()
+        p.wait()
+    for _ in range(250):
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return None
+        time.sleep(0.02)
+    return "a guest's process outlived its monitor"
 
 
 def empty_process(wherry, image):
@@ -243,6 +264,7 @@ def main():
             report("never_answers without kill", None if problem else "still ended")
         if engine == "proc":
             report("empty_process", empty_process(wherry, os.path.realpath(os.path.join(images, "never_answers"))))
+        report("monitor_dies_early", monitor_dies_early(wherry, engine, os.path.join(images, "never_answers")))
         report("monitor_dies", monitor_dies(wherry, engine, os.path.join(images, "never_answers")))
     if not only or "bad_files" in only:
         for name, path in bad_files(os.path.join(images, "read_null"), work.name):
