@@ -31,6 +31,20 @@ void sock_run(void)
 		(void)wh_net_run(posix_net, kern_time_monotonic()); /* idling asks again */
 }
 
+/* What many connections at once may take from a little guest: buffers begin at 4 KiB with
+ * 2 MiB of memory, at 16 KiB from 8 MiB on. */
+static uint32_t buffer_start(void)
+{
+	size_t mib = kern_pages_total_count() * KERN_PAGE >> 20;
+	return mib < 4 ? 4096 : mib < 8 ? 8192 : WH_NET_TCP_BUFFER_START;
+}
+
+static uint32_t half_open_max(void)
+{
+	size_t part = kern_pages_total_count() * KERN_PAGE >> 16;
+	return part < 16 ? 16 : part > 256 ? 256 : (uint32_t)part;
+}
+
 /* A sixty-fourth of the memory for each buffer of a connection, from 16 KiB to 1 MiB. */
 static uint32_t buffer_max(void)
 {
@@ -80,7 +94,8 @@ int net_guest_init(void)
 	c.cc = &wh_net_cc_cubic;
 	c.tcp_receive_max = c.tcp_send_max = buffer_max();
 	c.tcp_time_wait_max = 256;
-	c.tcp_half_open_max = 256;
+	c.tcp_half_open_max = half_open_max();
+	c.tcp_buffer_start = buffer_start();
 	c.reassemblies_max = 4;
 	kern_random(c.key, sizeof c.key);
 	drv_net_mac(c.mac);

@@ -6,6 +6,8 @@
 #include <wherry/base/assert.h>
 #include "sock.h"
 
+#define BACKLOG_MIN 128
+#define BACKLOG_MAX 4096 /* Linux's SOMAXCONN */
 #define EXIT_FLUSH_NS 1000000000ull
 
 struct tcp {
@@ -120,6 +122,15 @@ static int tcp_name(struct sock *s, bool remote, struct wh_net_end *ret_end)
 
 /* ---- Opening ---- */
 
+/* The backlog is a hint, as POSIX has it. Old programs say 5, and a burst of clients would wait a
+ * second each for their SYNs to be repeated. One waiting connection has 32 KiB of buffers: little
+ * guests spend a quarter of their memory at most. */
+static uint32_t backlog_min(void)
+{
+	size_t part = kern_pages_total_count() * KERN_PAGE / (128u << 10);
+	return part < BACKLOG_MIN ? (uint32_t)part + 1 : BACKLOG_MIN;
+}
+
 static int tcp_listen(struct sock *s, int backlog)
 {
 	struct tcp *t = tcp_of(s);
@@ -127,8 +138,9 @@ static int tcp_listen(struct sock *s, int backlog)
 		return 0; /* a new backlog is not worth a call of its own */
 	if (t->s)
 		return -WH_EINVAL;
-	/* Linux: 0 is 1, SOMAXCONN is 4096 */
-	uint32_t limit = backlog < 1 ? 1 : backlog > 4096 ? 4096 : (uint32_t)backlog;
+	uint32_t limit = backlog < 1 ? 1 : backlog > BACKLOG_MAX ? BACKLOG_MAX : (uint32_t)backlog;
+	if (limit < backlog_min())
+		limit = backlog_min();
 	int r = wh_net_tcp_listen(posix_net, &t->local, s->v6only, limit, &stack_ops, t, &t->s);
 	if (r < 0)
 		return r;

@@ -84,10 +84,8 @@ static bool handshake_ack(struct wh_net_tcp *s, const struct tcp_segment *seg)
 		tcp_reply_reset(s->net, seg);
 		return false;
 	}
-	if (s->listener && s->listener->ready_count >= s->listener->backlog) {
-		s->net->stats.tcp_backlog_dropped++;
-		return false; /* comes again with our next SYN-ACK */
-	}
+	/* Also when the accept queue is full: for this peer the connection exists. The queue is
+	 * bounded because SYNs are not answered meanwhile. */
 	if (tcp_buffers(s))
 		return false; /* no memory now: the same */
 	s->snd_wnd = (uint32_t)seg->t.window << s->snd_scale;

@@ -62,6 +62,23 @@ static struct wh_net_tcp *half_open_new(struct wh_net *net, const struct tcp_seg
 	return s;
 }
 
+/* A flood pushes out what is oldest: an honest peer answers within a round trip. But a burst
+ * of honest ones must not push out each other, so what is young stays. */
+static bool half_open_room(struct wh_net *net, struct wh_net_tcp *l)
+{
+	uint32_t limit = l->backlog < TCP_OPENING_MIN ? TCP_OPENING_MIN : l->backlog;
+	if (l->opening_count < limit && net->stats.tcp_half_open < net->config.tcp_half_open_max)
+		return true;
+	if (!l->opening_count)
+		return false;
+	struct wh_net_tcp *oldest = WH_LIST_ENTRY(l->opening.next, struct wh_net_tcp, sibling);
+	if (net->now - oldest->progress_at < TCP_OPENING_NS)
+		return false;
+	net->stats.tcp_backlog_dropped++;
+	tcp_destroy(oldest);
+	return true;
+}
+
 void tcp_listen_input(struct wh_net *net, struct wh_net_tcp *l, const struct tcp_segment *seg,
 		      const struct wh_net_tuple *tuple)
 {
@@ -69,13 +86,9 @@ void tcp_listen_input(struct wh_net *net, struct wh_net_tcp *l, const struct tcp
 		net->stats.tcp_backlog_dropped++;
 		return; /* the peer's SYN comes again */
 	}
-	/* A flood pushes out what is oldest: an honest peer answers within a round trip. */
-	if (l->opening_count >= l->backlog ||
-	    (net->stats.tcp_half_open >= net->config.tcp_half_open_max && l->opening_count)) {
-		struct wh_net_tcp *oldest =
-			WH_LIST_ENTRY(l->opening.next, struct wh_net_tcp, sibling);
+	if (!half_open_room(net, l)) {
 		net->stats.tcp_backlog_dropped++;
-		tcp_destroy(oldest);
+		return;
 	}
 	struct wh_net_tcp *s = half_open_new(net, seg, tuple);
 	if (!s)

@@ -41,6 +41,8 @@
 #define TCP_RTO_MAX_NS (60 * NET_S)
 #define TCP_SYN_TRIES 6u /* 63 s; RFC 1122 wants 3 minutes at most tried by the user */
 #define TCP_SYNACK_TRIES 5u
+#define TCP_OPENING_MIN 128u          /* half-open ones of a listener, 1 KiB each */
+#define TCP_OPENING_NS (200 * NET_MS) /* one may be pushed out after that */
 #define TCP_DATA_TRIES 9u             /* 200 ms doubling: 100 s, RFC 1122 4.2.3.5 R2 */
 #define TCP_ORPHAN_TRIES 7u           /* nobody waits for it */
 #define TCP_FIN_WAIT2_NS (60 * NET_S) /* orphan whose peer never closes */

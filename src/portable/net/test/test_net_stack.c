@@ -450,6 +450,70 @@ static void time_wait_bounded(void)
 	end();
 }
 
+/* More clients at once than the listener will hold: all are served, some later. */
+#define BURST 300
+static struct {
+	struct wh_net_tcp *client[BURST], *listener;
+	uint32_t answered, failed, taken;
+} burst;
+
+static void burst_client(struct wh_net_tcp *s, uint32_t events)
+{
+	char b[16];
+	if (events & WH_NET_CONNECTED)
+		CHECK_EQ(wh_net_tcp_write(s, "question", 8), 8);
+	if (events & WH_NET_FAILED)
+		burst.failed++;
+	if (wh_net_tcp_read(s, b, sizeof b) == 6)
+		burst.answered++;
+	if (wh_net_tcp_at_end(s))
+		wh_net_tcp_close(s);
+}
+static void burst_server(struct wh_net_tcp *s, uint32_t events)
+{
+	char b[16];
+	if (wh_net_tcp_read(s, b, sizeof b) != 8)
+		return;
+	CHECK_EQ(wh_net_tcp_write(s, "answer", 6), 6);
+	wh_net_tcp_close(s);
+}
+static const struct wh_net_tcp_ops burst_client_ops = { .event = burst_client };
+static const struct wh_net_tcp_ops burst_server_ops = { .event = burst_server };
+static const struct wh_net_tcp_ops burst_listener_ops = { 0 };
+
+static void burst_of_clients(void)
+{
+	struct wh_net_config a, b;
+	sim_config(&a);
+	sim_config(&b);
+	a.transparent = a.no_loopback = a.lossless = true;
+	a.cc = 0;
+	b.tcp_half_open_max = 256;
+	sim_init(&sim, &a, &b, WH_NET_LINK_CSUM | WH_NET_LINK_TSO4, 1500);
+	memset(&burst, 0, sizeof burst);
+	struct wh_net_end at = { sim.b.ip4, 80 };
+	CHECK_EQ(wh_net_tcp_listen(sim.b.net, &at, false, 5, &burst_listener_ops, 0,
+				   &burst.listener),
+		 0);
+	for (int i = 0; i < BURST; i++) {
+		struct wh_net_tuple tuple = sim_tuple(&sim.a, &sim.b, 80, false);
+		CHECK_EQ(wh_net_tcp_connect(sim.a.net, &tuple, &burst_client_ops, 0,
+					    &burst.client[i]),
+			 0);
+	}
+	for (int ms = 0; ms < 20000 && burst.answered < BURST; ms++) {
+		struct wh_net_tcp *s;
+		if (!wh_net_tcp_take(burst.listener, &s)) {
+			wh_net_tcp_set_ops(s, &burst_server_ops, 0);
+			burst_server(s, 0);
+		}
+		sim_run(&sim, MS, 0, 0);
+	}
+	CHECK_EQ(burst.failed, 0);
+	CHECK_EQ(burst.answered, BURST);
+	end();
+}
+
 /* ---- Loopback ---- */
 
 static bool loop_received(void *ctx)
@@ -489,6 +553,7 @@ int main(void)
 	RUN(allocation_failures);
 	RUN(port_reuse);
 	RUN(time_wait_bounded);
+	RUN(burst_of_clients);
 	RUN(loopback);
 	return test_end();
 }

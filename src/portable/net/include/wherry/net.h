@@ -255,9 +255,9 @@ struct wh_net_tcp_ops {
 };
 
 /* Listens on an address (unspecified IPv6 address with v6only = false: both
- * versions; ::ffff:0.0.0.0: IPv4) and port. backlog bounds connections that wait for accept; as many again may be
- * half open, then the oldest half-open one is dropped. port 0 picks one.
- * -WH_EADDRINUSE, -WH_EADDRNOTAVAIL, -WH_ENOMEM. */
+ * versions; ::ffff:0.0.0.0: IPv4) and port; port 0 picks one. While `backlog` connections wait for
+ * take, SYNs are not answered. As many (128 at least) may be half open; then a new one pushes
+ * out the oldest, unless that is younger than 200 ms. -WH_EADDRINUSE, -WH_EADDRNOTAVAIL, -WH_ENOMEM. */
 int wh_net_tcp_listen(struct wh_net *net, const struct wh_net_end *local, bool v6only,
 		      uint32_t backlog, const struct wh_net_tcp_ops *ops, void *ctx,
 		      struct wh_net_tcp **ret_listener);
