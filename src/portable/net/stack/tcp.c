@@ -46,28 +46,25 @@ struct wh_net_tcp *tcp_new(struct wh_net *net, const struct wh_net_tuple *tuple,
 
 static void rings_free(struct wh_net_tcp *s, bool receive)
 {
-	const struct wh_alloc *a = s->net->config.alloc;
 	s->net->stats.tcp_buffer_bytes -= s->tx.size;
-	tcp_ring_fini(a, &s->tx);
+	tcp_ring_fini(s->net, &s->tx);
 	if (!receive)
 		return;
 	s->net->stats.tcp_buffer_bytes -= s->rx.size;
-	tcp_ring_fini(a, &s->rx);
+	tcp_ring_fini(s->net, &s->rx);
 }
 
 int tcp_buffers(struct wh_net_tcp *s)
 {
-	const struct wh_alloc *a = s->net->config.alloc;
-	uint32_t start = s->net->config.tcp_buffer_start;
 	if (s->rx.base)
 		return 0;
-	if (tcp_ring_init(a, &s->rx, start))
+	if (tcp_ring_init(s->net, &s->rx))
 		return -WH_ENOMEM;
-	if (tcp_ring_init(a, &s->tx, start)) {
-		tcp_ring_fini(a, &s->rx);
+	if (tcp_ring_init(s->net, &s->tx)) {
+		tcp_ring_fini(s->net, &s->rx);
 		return -WH_ENOMEM;
 	}
-	s->net->stats.tcp_buffer_bytes += 2ull * start;
+	s->net->stats.tcp_buffer_bytes += (uint64_t)s->rx.size + s->tx.size;
 	return 0;
 }
 
@@ -233,6 +230,7 @@ static void tcp_fini(struct wh_net *net)
 	for (struct wh_list *it; (it = wh_list_pop_front(&state->dead));)
 		tcp_free(WH_LIST_ENTRY(it, struct wh_net_tcp, work));
 	tcp_time_wait_fini(net);
+	tcp_rings_spare_free(net);
 	wh_free(net->config.alloc, state->bucket, state->bucket_count * sizeof *state->bucket);
 	wh_free(net->config.alloc, state, sizeof *state);
 }

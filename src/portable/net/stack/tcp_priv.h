@@ -55,6 +55,7 @@
 #define TCP_CHALLENGE_PER_S 100u /* RFC 5961, 7 */
 #define TCP_DUP_ACKS 3u
 #define TCP_PAWS_IDLE_NS (24ull * 24 * 3600 * NET_S) /* RFC 7323, 5.5 */
+#define TCP_SPARE_MAX 8u /* rings kept for the next connections: four of them */
 #define TCP_BUCKETS_START 64u
 #define TCP_PORT_FIRST 32768u
 #define TCP_PORT_COUNT 28232u
@@ -201,6 +202,8 @@ struct tcp_state {
 	struct wh_list all, work, blocked, dead;
 	struct wh_list time_wait;
 	struct net_timer time_wait_timer;
+	uint8_t *spare[TCP_SPARE_MAX]; /* rings of tcp_buffer_start bytes */
+	uint32_t spare_count;
 	uint32_t challenge_count;
 	uint64_t challenge_at;
 	uint32_t port_next;
@@ -223,8 +226,9 @@ struct tcp_segment {
 };
 
 /* tcp_ring.c */
-int tcp_ring_init(const struct wh_alloc *a, struct tcp_ring *r, uint32_t size);
-void tcp_ring_fini(const struct wh_alloc *a, struct tcp_ring *r);
+int tcp_ring_init(struct wh_net *net, struct tcp_ring *r); /* of tcp_buffer_start bytes */
+void tcp_ring_fini(struct wh_net *net, struct tcp_ring *r);
+void tcp_rings_spare_free(struct wh_net *net);
 bool tcp_ring_grow(const struct wh_alloc *a, struct tcp_ring *r, uint32_t size, uint32_t keep);
 /* [offset, offset+size) from head as up to two pieces; returns pieces used. */
 uint32_t tcp_ring_slice(const struct tcp_ring *r, uint32_t offset, uint32_t size,

@@ -2,10 +2,13 @@
 /* Byte rings and sets of sequence ranges. */
 #include "tcp_priv.h"
 
-int tcp_ring_init(const struct wh_alloc *a, struct tcp_ring *r, uint32_t size)
+int tcp_ring_init(struct wh_net *net, struct tcp_ring *r)
 {
+	struct tcp_state *state = tcp_state(net);
+	uint32_t size = net->config.tcp_buffer_start;
 	wh_assert(!r->base && wh_is_power_of_two(size));
-	r->base = wh_alloc(a, size);
+	r->base = state->spare_count ? state->spare[--state->spare_count]
+				     : wh_alloc(net->config.alloc, size);
 	if (!r->base)
 		return -WH_ENOMEM;
 	r->size = size;
@@ -13,10 +16,23 @@ int tcp_ring_init(const struct wh_alloc *a, struct tcp_ring *r, uint32_t size)
 	return 0;
 }
 
-void tcp_ring_fini(const struct wh_alloc *a, struct tcp_ring *r)
+void tcp_ring_fini(struct wh_net *net, struct tcp_ring *r)
 {
-	wh_free(a, r->base, r->size);
+	struct tcp_state *state = tcp_state(net);
+	if (r->base && r->size == net->config.tcp_buffer_start &&
+	    state->spare_count < TCP_SPARE_MAX)
+		state->spare[state->spare_count++] = r->base;
+	else
+		wh_free(net->config.alloc, r->base, r->size);
 	memset(r, 0, sizeof *r);
+}
+
+void tcp_rings_spare_free(struct wh_net *net)
+{
+	struct tcp_state *state = tcp_state(net);
+	while (state->spare_count)
+		wh_free(net->config.alloc, state->spare[--state->spare_count],
+			net->config.tcp_buffer_start);
 }
 
 uint32_t tcp_ring_slice(const struct tcp_ring *r, uint32_t offset, uint32_t size,
