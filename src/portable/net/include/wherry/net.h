@@ -29,9 +29,9 @@
  * So a burst of frames costs one acknowledgement and one event per socket. Step
  * 2 is required before the driver sleeps; calls on sockets may come from inside
  * event callbacks (wh_net_run notices and goes on until nothing is due).
- * The port's `send` is called from wh_net_run, and from `receive` for answers that keep no state
- * (ARP, echo, RST). Not at all from other functions, but wh_net_udp_send and
- * the wh_net_icmp_* senders.
+ * The port's `send` is called from wh_net_run; from `receive` for answers that keep no state (ARP,
+ * echo, RST); and from wh_net_udp_send, wh_net_icmp_*, wh_net_router_advert_send and the calls that
+ * reset a connection (refuse, abort, close with unread bytes). From no other function.
  *
  * Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; ports in host order.
  *
