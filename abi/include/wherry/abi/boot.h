@@ -130,7 +130,7 @@ static inline const char *wh_boot_stage_name(enum wh_boot_stage stage)
 }
 
 /* How the guest ended, in wh_boot_control.exit_kind, written last. On proc the guest then rings
- * the doorbell if control.host_sleeping, and calls exit_group. */
+ * the doorbell if control.host_sleeping and sleeps: the host ends it (exit_group does as well). */
 enum wh_boot_exit {
 	WH_BOOT_EXIT_NONE = 0,   /* still running, or killed without a word */
 	WH_BOOT_EXIT_STATUS = 1, /* exit_group(exit_value) */

@@ -9,8 +9,11 @@
  *
  * Wake-ups: see slots.c. The doorbell is watched edge-triggered and never read by the monitor.
  *
- * End: the guest writes how it ended and rings, or its pidfd becomes readable;
- * vmm_machine_ended. If the monitor dies the kernel kills the guest (PR_SET_PDEATHSIG).
+ * End: the guest writes how it ended, rings and sleeps, or its pidfd becomes readable;
+ * vmm_machine_ended. A guest that said farewell is killed before the loop sleeps again or by
+ * _free, whatever comes first. A monitor that ends with its guest does neither: the kernel
+ * kills the guest (PR_SET_PDEATHSIG) after it took the monitor apart, so that the two, which share
+ * RAM, do not get in each other's way.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -72,24 +75,33 @@ static void stop_watching(struct proc *p)
 	wh_loop_hook_remove(loop, &p->hook);
 }
 
-/* The guest has written how it ends. Its process is taken at its word and killed; _free
- * reaps it, so that nobody waits for the kernel to take the namespaces apart. */
+/* The guest has written how it ends, and is taken at its word. */
 static bool take_farewell(struct proc *p)
 {
 	struct wh_vmm_machine *m = p->machine;
 	if (__atomic_load_n(&m->control->exit_kind, __ATOMIC_ACQUIRE) == WH_BOOT_EXIT_NONE)
 		return false;
-	proc_kill(m);
+	p->said_farewell = true;
 	(void)vmm_slots_kicked(m); /* what it wrote last */
-	stop_watching(p);
 	vmm_machine_ended(m, 0);
 	return true;
+}
+
+/* _free reaps it, so that nobody waits for the kernel to take the namespaces apart. */
+static void end_farewell(struct proc *p)
+{
+	proc_kill(p->machine);
+	stop_watching(p);
 }
 
 static bool before_sleep(struct wh_loop_hook *hook)
 {
 	struct proc *p = hook->ctx;
 	struct wh_vmm_machine *m = p->machine;
+	if (p->said_farewell) {
+		end_farewell(p);
+		return false;
+	}
 	__atomic_store_n(&m->control->host_sleeping, 1, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return vmm_slots_kicked(m) || take_farewell(p);
@@ -110,7 +122,10 @@ static void after_sleep(struct wh_loop_hook *hook)
 static void doorbell_rung(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct proc *p = watch->ctx;
+	if (p->said_farewell)
+		return;
 	(void)vmm_slots_kicked(p->machine); /* what is still left is seen before the next sleep */
+	(void)take_farewell(p);
 }
 
 /* Why there never was a first guest instruction. */
@@ -129,6 +144,10 @@ static void process_ended(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct proc *p = watch->ctx;
 	struct wh_vmm_machine *m = p->machine;
+	if (p->said_farewell) {
+		end_farewell(p);
+		return;
+	}
 	int signal = proc_reap(p);
 	(void)vmm_slots_kicked(m);
 	stop_watching(p);

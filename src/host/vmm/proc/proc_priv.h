@@ -12,6 +12,7 @@ struct proc {
 	struct wh_loop_hook hook;
 	int pidfd, doorbell;
 	bool running;
+	bool said_farewell; /* the guest wrote how it ends; its process may still be there */
 
 	/* For the child, which runs in our memory until it is the stub. */
 	unsigned long unshare_flags;
