@@ -5,6 +5,8 @@
 # Packagers use Meson directly: meson setup build && ninja -C build && meson install -C build
 BUILD ?= build
 PREFIX ?= /usr/local
+# Warnings are errors with the compiler that developers use; a newer one may know more of them.
+WERROR ?= $(shell gcc -dumpversion 2>/dev/null | grep -qx '12.*' && echo -Dwerror=true)
 
 .PHONY: all deps demo test test-asan bench install format check clean
 all: $(BUILD)/build.ninja
@@ -15,7 +17,7 @@ deps:
 
 $(BUILD)/build.ninja:
 	tools/deps
-	meson setup $(BUILD) --prefix $(PREFIX)
+	meson setup $(BUILD) --prefix $(PREFIX) $(WERROR)
 
 demo: all
 	tools/demo $(BUILD)
@@ -25,9 +27,9 @@ test: all
 
 test-asan:
 	tools/deps
-	[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Dguest=false
+	[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false -Dguest=false $(WERROR)
 	ninja -C $(BUILD)-asan
-	meson test -C $(BUILD)-asan --no-rebuild --print-errorlogs
+	meson test -C $(BUILD)-asan --print-errorlogs
 
 bench: all
 	bench/run $(BUILD)

@@ -326,7 +326,7 @@ long wh_sys_epoll_pwait(int epfd, struct lx_epoll_event *events, int max, int ti
 long wh_sys_epoll_pwait2(int epfd, struct lx_epoll_event *events, int max,
 			 const struct lx_timespec *timeout, const uint64_t *mask, size_t mask_size)
 {
-	uint64_t before, deadline;
+	uint64_t before, deadline = 0;
 	if (timeout && !kern_user_readable(timeout, sizeof *timeout))
 		return -WH_EFAULT;
 	long r = posix_deadline(timeout, &deadline);
