@@ -4,6 +4,8 @@
 exit status, and nothing left behind (process, listening port, file, lock).
 
 usage: bad_input.py WHERRY IMAGES_DIR      (hello and idle are in IMAGES_DIR)"""
+import contextlib
+import ctypes
 import fcntl
 import os
 import re
@@ -12,12 +14,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 wherry, images = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 hello, server = images + "/hello", images + "/server"
 work = tempfile.mkdtemp(prefix="wherry-test-")
 os.chdir(work)
 failures = count = 0
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def report(name, problem):
@@ -46,21 +50,31 @@ def refuses(name, args, status, pattern, **kwargs):
         problem = f"{lines[0]!r} does not match /{pattern}/"
     elif p.stdout:
         problem = f"wrote to standard output: {p.stdout!r}"
-    elif (set(os.listdir(work)), processes()) != before:
-        problem = "left files or processes behind"
+    elif set(os.listdir(work)) != before[0]:
+        problem = f"left files behind: {set(os.listdir(work)) - before[0]}"
+    elif not settled(before[1]):
+        problem = "left processes behind"
     report(name, problem)
 
 
 def processes():
-    """Processes of this user that run our binary or stub, by their parents' argv."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.readlink(f"/proc/{pid}/exe").startswith((wherry, "/memfd:wherry")):
-                found.add(pid)
-        except OSError:
-            pass
-    return found
+    """Children of ours that still live: orphans come to us (PR_SET_CHILD_SUBREAPER)."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as f:
+        found = set()
+        for pid in f.read().split():
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(int(pid), os.WNOHANG)[0] == 0:
+                    found.add(pid)
+        return found
+
+
+def settled(before):
+    """A guest that was killed a moment ago may still be on its way out."""
+    for _ in range(50):
+        if processes() <= before:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def write(name, data):

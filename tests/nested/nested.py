@@ -13,12 +13,14 @@ failed, 77 = cannot run here, with the reason.
 """
 import argparse
 import glob
+import lzma
 import gzip
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
@@ -54,6 +56,24 @@ def run(command, **more):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more).stdout
 
 
+def unpack(deb, cache):
+    """The kernel and its kvm modules, wherever this release keeps them, not compressed."""
+    source = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE)
+    wanted = {"vmlinuz"} | {os.path.basename(m) for m in MODULES}
+    with tarfile.open(fileobj=source.stdout, mode="r|") as tar:
+        for member in tar:
+            name = "vmlinuz" if member.name.startswith("./boot/vmlinuz") else next(
+                (os.path.basename(m) for m in MODULES if re.search(re.escape("/kernel/" + m) + r"(\.xz)?$", member.name)), None)
+            if name and member.isfile():
+                data = tar.extractfile(member).read()
+                with open(os.path.join(cache, name), "wb") as f:
+                    f.write(lzma.decompress(data) if member.name.endswith(".xz") else data)
+                wanted.discard(name)
+    source.stdout.close()
+    if source.wait() or wanted:
+        raise OSError(f"the kernel package lacks {', '.join(sorted(wanted)) or 'its end'}")
+
+
 def kernel(cache):
     """Paths of vmlinuz and the modules, fetched on first use."""
     done = os.path.join(cache, "complete")
@@ -68,19 +88,12 @@ def kernel(cache):
             package = re.search(r"Depends: (linux-image-\S+)", depends).group(1)
             run(["apt-get", "-o", "APT::Sandbox::User=", "download", package], cwd=cache)
             [deb] = glob.glob(os.path.join(cache, "*.deb"))
-            tar = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE)
-            subprocess.run(["tar", "-x", "-C", cache, "--wildcards", "./boot/vmlinuz*"]
-                           + ["./lib/modules/*/kernel/" + m for m in MODULES], stdin=tar.stdout, check=True)
-            tar.stdout.close()
-            if tar.wait():
-                raise OSError("dpkg-deb failed")
+            unpack(deb, cache)
             os.unlink(deb)
         except (subprocess.CalledProcessError, OSError, ValueError, AttributeError) as e:
             skip(f"no Debian cloud kernel: {getattr(e, 'stderr', '') or e}".strip())
         open(done, "w").close()
-    [vmlinuz] = glob.glob(os.path.join(cache, "boot/vmlinuz*"))
-    [modules] = glob.glob(os.path.join(cache, "lib/modules/*/kernel"))
-    return vmlinuz, [os.path.join(modules, m) for m in MODULES]
+    return os.path.join(cache, "vmlinuz"), [os.path.join(cache, os.path.basename(m)) for m in MODULES]
 
 
 class Initramfs:
