@@ -63,10 +63,10 @@ static bool frame_receive(struct wh_net_tap *t)
 	struct tap_header header;
 	struct iovec in[2] = { { &header, sizeof header }, { t->buffer, sizeof t->buffer } };
 	ssize_t n = readv(t->watch.fd, in, 2);
-	if (n < 0) {
+	if (n <= 0) {
 		/* EIO, EBADFD: the interface was taken away. */
-		t->ended = errno != EAGAIN && errno != EINTR && errno != ENOBUFS;
-		return errno == EINTR;
+		t->ended = !n || (errno != EAGAIN && errno != EINTR && errno != ENOBUFS);
+		return n && errno == EINTR;
 	}
 	if (n < (ssize_t)sizeof header)
 		return true;
