@@ -152,6 +152,12 @@ def in_udp(address):
         s.sendto(pattern(size), (address, PORT))
         if s.recv(65536) != pattern(size):
             fail(f"datagram of {size} bytes")
+    # A burst goes on in fewer calls; every datagram keeps its bounds and its place.
+    sent = [pattern(size)[n:] for n in range(12) for size in (500, 500, 500, 480, 700)]
+    for d in sent:
+        s.sendto(d, (address, PORT))
+    if [s.recv(65536) for _ in sent] != sent:
+        fail("a burst of datagrams")
 
 
 def in_all(gateway4, gateway6):

@@ -189,6 +189,7 @@ static bool gateway_before_sleep(struct wh_loop_hook *hook)
 	if (!gateway->touched)
 		return false;
 	gateway->touched = false;
+	udp_flush(gateway);
 	uint64_t deadline = wh_net_run(gateway->net, wh_loop_now(gateway->loop));
 	if (deadline == WH_NET_NEVER)
 		wh_loop_timer_stop(gateway->loop, &gateway->timer);

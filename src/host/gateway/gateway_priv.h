@@ -235,6 +235,7 @@ int udp_init(struct wh_gateway *gateway); /* idempotent */
 void udp_published(struct wh_gateway *gateway, struct listener *listener);
 void udp_rule_gone(struct wh_gateway *gateway, struct rule *rule);
 void udp_writable(struct wh_gateway *gateway);
+void udp_flush(struct wh_gateway *gateway); /* what was gathered in this round */
 void udp_flows_end(struct wh_gateway *gateway);
 void udp_fini(struct wh_gateway *gateway);
 

@@ -15,6 +15,10 @@
  * least recently used flow goes. Timeouts: 10 s for DNS (port 53), 30 s until there was a reply, then 120 s
  * (RFC 4787 REQ-5: at least two minutes).
  *
+ * Bursts: of what the guest sends in one round of the loop, the first datagram of a flow goes at
+ * once; those that follow to the same peer are gathered, and go before the loop sleeps as one call
+ * that the kernel cuts (UDP_SEGMENT, Linux 4.18). So a single question never waits.
+ *
  * Lossless where it can be: when the guest's link is full, the datagram at hand is held, and host
  * sockets are not read until the link takes frames again.
  */
@@ -23,6 +27,7 @@
 #include <time.h> /* linux/errqueue.h needs struct timespec */
 
 #include <linux/errqueue.h>
+#include <linux/udp.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/hash.h>
 
@@ -36,6 +41,10 @@
 #define UDP_BATCH_MAX 64
 #define UDP_ERRORS_MAX 8
 #define SHOWN_PORT_TRIES 8
+/* More segments in a call save little, and a receiver's default buffer holds few bursts of 64. The size
+ * is that of the largest IP packet. */
+#define BATCH_SEGMENTS_MAX 16u
+#define BATCH_SIZE_MAX 65000u
 
 struct udp_flow {
 	struct udp_flow *next; /* in the bucket */
@@ -54,6 +63,16 @@ struct udp_flow {
 	struct wh_net_ip local;          /* which address of the host the client used */
 	struct udp_flow *client_next;    /* in the bucket by client */
 	bool is4;
+	bool no_batch; /* the kernel does not cut for this way: old, or a small MTU */
+};
+
+/* Datagrams of one flow to one peer, all of `segment` bytes but perhaps the last. */
+struct udp_batch {
+	struct udp_flow *flow; /* NULL = nothing was sent in this round */
+	struct wh_net_tuple tuple;
+	struct wh_net_end to;
+	uint32_t segment, used, count;
+	uint8_t buffer[BATCH_SIZE_MAX];
 };
 
 struct gateway_udp {
@@ -65,6 +84,7 @@ struct gateway_udp {
 	struct wh_net_tuple held_tuple;
 	uint32_t held_size;
 	uint8_t buffer[GATEWAY_DATAGRAM_MAX];
+	struct udp_batch batch;
 };
 
 static void flow_readable(struct wh_loop_fd *watch, uint32_t events);
@@ -78,6 +98,8 @@ int udp_init(struct wh_gateway *gateway)
 	if (!gateway->udp)
 		return -WH_ENOMEM;
 	memset(gateway->udp, 0, offsetof(struct gateway_udp, buffer));
+	gateway->udp->batch.flow = NULL;
+	gateway->udp->batch.used = gateway->udp->batch.count = 0;
 	pool_init(&gateway->udp->pool, sizeof(struct udp_flow), UDP_FLOWS_PER_BLOCK);
 	wh_list_init(&gateway->udp->flows);
 	return 0;
@@ -145,6 +167,8 @@ static struct udp_flow *find_client(struct wh_gateway *gateway, const struct rul
 static void flow_free(struct udp_flow *flow)
 {
 	struct wh_gateway *gateway = flow->gateway;
+	if (gateway->udp->batch.flow == flow)
+		udp_flush(gateway);
 	struct udp_flow **at = bucket_of(gateway, flow);
 	while (*at != flow)
 		at = &(*at)->next;
@@ -418,39 +442,6 @@ static struct udp_flow *out_open(struct wh_gateway *gateway, const struct wh_net
 	return flow;
 }
 
-/* false = port unreachable. */
-static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
-		     const struct wh_net_end *to, const struct wh_iov *iov, uint32_t count)
-{
-	bool is4 = wh_net_ip_is4(&to->ip);
-	struct udp_flow *flow = find_out(gateway, &tuple->remote, is4);
-	if (!flow)
-		flow = out_open(gateway, tuple, is4);
-	if (!flow) {
-		gateway->stats.udp_dropped++;
-		return true;
-	}
-	filter_add(flow, &to->ip);
-	flow_touch(flow);
-	long n = socket_send(gateway, flow->watch.fd, to, iov, count);
-	/* An error that came in for an earlier datagram is reported once by the next call. */
-	if (n == -WH_ECONNREFUSED || n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH) {
-		flow_errors(flow);
-		n = socket_send(gateway, flow->watch.fd, to, iov, count);
-	}
-	if (n >= 0) {
-		gateway->stats.udp_out++;
-		return true;
-	}
-	gateway->stats.udp_dropped++;
-	if (n == -WH_ECONNREFUSED)
-		return false;
-	if (n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH || n == -WH_EACCES || n == -WH_EPERM)
-		(void)wh_net_icmp_udp_error(gateway->net, tuple,
-					    n == -WH_EPERM ? WH_EACCES : (int)-n, 0);
-	return true;
-}
-
 union source_control {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
@@ -466,6 +457,123 @@ static void source_put(struct msghdr *message, union source_control *control, in
 	memcpy(CMSG_DATA(&control->header), info, size);
 	message->msg_control = control;
 	message->msg_controllen = CMSG_SPACE(size);
+}
+
+/* What the socket says to a send; errors that came in for an earlier datagram are reported once by
+ * the next call. */
+static long out_try(struct udp_flow *flow, const struct msghdr *message)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	long n = gateway->host->send(gateway->host_ctx, flow->watch.fd, message);
+	if (n == -WH_ECONNREFUSED || n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH) {
+		flow_errors(flow);
+		n = gateway->host->send(gateway->host_ctx, flow->watch.fd, message);
+	}
+	return n;
+}
+
+/* One call for all, or one for each where the kernel does not cut. */
+void udp_flush(struct wh_gateway *gateway)
+{
+	struct gateway_udp *udp = gateway->udp;
+	if (!udp || !udp->batch.flow)
+		return;
+	struct udp_batch *b = &udp->batch;
+	struct udp_flow *flow = b->flow;
+	union host_address address;
+	union source_control control;
+	struct iovec iov = { b->buffer, b->used };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_name = &address };
+	uint16_t segment = (uint16_t)b->segment;
+	message.msg_namelen = address_from_end(&b->to, &address);
+	long n = 0;
+	bool whole = b->count > 1 && !flow->no_batch;
+	if (whole) {
+		source_put(&message, &control, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
+		n = out_try(flow, &message);
+		message.msg_control = NULL;
+		message.msg_controllen = 0;
+		if (n == -WH_EINVAL || n == -WH_EMSGSIZE || n == -WH_EIO || n == -WH_ENOPROTOOPT)
+			flow->no_batch = true, whole = false;
+		else
+			*(n < 0 ? &gateway->stats.udp_dropped : &gateway->stats.udp_out) +=
+				b->count;
+	}
+	for (uint32_t at = 0; !whole && at < b->used; at += b->segment) {
+		uint32_t left = b->used - at;
+		iov = (struct iovec){ b->buffer + at, left < b->segment ? left : b->segment };
+		n = out_try(flow, &message);
+		*(n < 0 ? &gateway->stats.udp_dropped : &gateway->stats.udp_out) += 1;
+	}
+	if (n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH || n == -WH_ECONNREFUSED)
+		(void)wh_net_icmp_udp_error(gateway->net, &b->tuple, (int)-n, 0);
+	b->flow = NULL;
+	b->used = b->count = 0;
+}
+
+/* true: the datagram goes with the others of this round. */
+static bool batch_add(struct udp_flow *flow, const struct wh_net_end *to, const struct wh_iov *iov,
+		      uint32_t count, uint32_t size)
+{
+	struct udp_batch *b = &flow->gateway->udp->batch;
+	if (b->flow != flow || !end_equal(&b->to, to) || !size || size > BATCH_SIZE_MAX ||
+	    flow->no_batch)
+		return false;
+	if (b->count && (size > b->segment || b->used + size > BATCH_SIZE_MAX ||
+			 b->count == BATCH_SEGMENTS_MAX)) {
+		udp_flush(flow->gateway);
+		b->flow = flow; /* to and tuple are still those */
+	}
+	if (!b->count)
+		b->segment = size;
+	wh_iov_read(iov, count, 0, b->buffer + b->used, size);
+	b->used += size;
+	b->count++;
+	if (size < b->segment) { /* only the last one may be shorter */
+		udp_flush(flow->gateway);
+		b->flow = flow;
+	}
+	return true;
+}
+
+/* false = port unreachable. */
+static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
+		     const struct wh_net_end *to, const struct wh_iov *iov, uint32_t count,
+		     uint32_t size)
+{
+	bool is4 = wh_net_ip_is4(&to->ip);
+	struct udp_flow *flow = find_out(gateway, &tuple->remote, is4);
+	if (!flow)
+		flow = out_open(gateway, tuple, is4);
+	if (!flow) {
+		gateway->stats.udp_dropped++;
+		return true;
+	}
+	filter_add(flow, &to->ip);
+	flow_touch(flow);
+	if (batch_add(flow, to, iov, count, size))
+		return true;
+	udp_flush(gateway);
+	union host_address address;
+	struct msghdr message = { .msg_iov = (struct iovec *)(void *)(uintptr_t)iov,
+				  .msg_iovlen = count,
+				  .msg_name = &address };
+	message.msg_namelen = address_from_end(to, &address);
+	long n = out_try(flow, &message);
+	gateway->udp->batch.flow = flow;
+	gateway->udp->batch.to = *to;
+	gateway->udp->batch.tuple = *tuple;
+	if (n >= 0) {
+		gateway->stats.udp_out++;
+		return true;
+	}
+	gateway->stats.udp_dropped++;
+	if (n == -WH_ECONNREFUSED)
+		return false;
+	if (n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH || n == -WH_EACCES || n == -WH_EPERM)
+		(void)wh_net_icmp_udp_error(gateway->net, tuple,
+					    n == -WH_EPERM ? WH_EACCES : (int)-n, 0);
+	return true;
 }
 
 /* A wildcard socket must answer from the address that the client has asked. */
@@ -537,7 +645,7 @@ bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_i
 	}
 	switch (gateway_destination(gateway, &tuple->local, &to)) {
 	case DESTINATION_HOST:
-		return out_send(gateway, tuple, &to, iov, count);
+		return out_send(gateway, tuple, &to, iov, count, size);
 	case DESTINATION_DNS:
 		if (tuple->local.port != 53)
 			return false;
