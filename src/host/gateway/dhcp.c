@@ -72,6 +72,30 @@ static struct lease *lease_of(struct wh_gateway *gateway, const uint8_t mac[6])
 	return lease;
 }
 
+int wh_gateway_lease_set(struct wh_gateway *gateway, const uint8_t mac[6], const uint8_t ip4[4])
+{
+	const struct wh_gateway_addresses *a = &gateway->addresses;
+	uint32_t hosts = (1u << (32 - a->prefix4)) - 1, host = wh_load_be32(ip4) & hosts;
+	struct lease *found = NULL;
+	if ((wh_load_be32(ip4) ^ wh_load_be32(a->guest_ip4)) & ~hosts || !host || host == hosts ||
+	    !memcmp(ip4, a->gateway_ip4, 4) || !memcmp(ip4, a->dns_ip4, 4))
+		return -WH_EADDRNOTAVAIL;
+	for (uint32_t i = 0; i < WH_GATEWAY_LEASES_MAX; i++) {
+		struct lease *lease = &gateway->leases[i];
+		bool used = !ip4_is_zero(lease->ip4), own = used && !memcmp(lease->mac, mac, 6);
+		if (used && !own && !memcmp(lease->ip4, ip4, 4))
+			return -WH_EADDRINUSE;
+		if (own || (!used && !found))
+			found = lease;
+	}
+	if (!found)
+		return -WH_ENOSPC;
+	memcpy(found->mac, mac, 6);
+	memcpy(found->ip4, ip4, 4);
+	found->used_ns = wh_loop_now(gateway->loop);
+	return 0;
+}
+
 /* ---- replies ---- */
 
 static void copy_text(char *to, size_t size, const char *from)

@@ -81,6 +81,16 @@ void wh_gateway_addresses(const struct wh_gateway *gateway,
 	*ret_addresses = gateway->addresses;
 }
 
+void wh_gateway_guest_mac(struct wh_gateway *gateway, const uint8_t mac[6])
+{
+	if (!memcmp(gateway->addresses.guest_mac, mac, 6))
+		return;
+	memcpy(gateway->addresses.guest_mac, mac, 6);
+	for (int v = 0; v < (gateway->ip6 ? 2 : 1); v++) /* the entries exist already */
+		(void)wh_net_neighbour_set(gateway->net, &gateway->guest[v], mac);
+	gateway->touched = true;
+}
+
 /* ---- the link ---- */
 
 static int inner_send(struct wh_net_port *inner, const struct wh_net_frame *frame)

@@ -130,7 +130,12 @@ struct wh_gateway_addresses {
 };
 void wh_gateway_addresses(const struct wh_gateway *gateway,
 			  struct wh_gateway_addresses *ret_addresses);
-/* The same for a config, before there is a gateway. -WH_EINVAL. */
+/* The guest's address is at this MAC from now on: a machine that was not told guest_mac. */
+void wh_gateway_guest_mac(struct wh_gateway *gateway, const uint8_t mac[6]);
+/* The next DHCP lease of this MAC is ip4. -WH_EADDRNOTAVAIL: not of the guest's network, or a service's;
+ * -WH_EADDRINUSE: another MAC has it; -WH_ENOSPC. */
+int wh_gateway_lease_set(struct wh_gateway *gateway, const uint8_t mac[6], const uint8_t ip4[4]);
+/* Addresses for a config, before there is a gateway. -WH_EINVAL. */
 int wh_gateway_config_addresses(const struct wh_gateway_config *config,
 				struct wh_gateway_addresses *ret_addresses, struct wh_diag *diag);
 
