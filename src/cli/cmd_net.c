@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * wherry net run | attach: a network namespace behind the gateway.
+ * wherry net run | attach | serve: a network namespace, or machines of others, behind the
+ * gateway.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,12 +31,16 @@ enum {
 	OPT_MAP_ROOT,
 	OPT_PCAP,
 	OPT_READY_FD,
+	OPT_LISTEN,
+	OPT_PROTOCOL,
 	OPT_VERBOSE,
 };
 
 static const struct cli_option options[] = {
 	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host inside" },
 	{ OPT_NETNS, "netns", 0, "PATH|PID", "attach: the network namespace to serve" },
+	{ OPT_LISTEN, "listen", 0, "ADDRESS", "serve: unix:PATH, fd:N or stdin" },
+	{ OPT_PROTOCOL, "protocol", 0, "NAME", "serve: qemu, qemu-dgram or vpnkit (qemu)" },
 	{ OPT_MTU, "mtu", 0, "BYTES", "of the interface, 1280 to 65520 (1500)" },
 	{ OPT_INTERFACE, "interface", 'i', "NAME", "name of the interface (eth0)" },
 	{ OPT_DNS, "dns", 0, "ADDRESS", "server to ask, instead of the host's" },
@@ -50,8 +55,9 @@ static const struct cli_option options[] = {
 
 const struct cli_command cli_command_net = {
 	.name = "net",
-	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS]",
-	.summary = "give a program or a namespace a network without privileges",
+	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
+		    "serve --listen ADDRESS [OPTIONS]",
+	.summary = "give a program, a namespace or machines a network without privileges",
 	.details = "Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
 		   "10.0.2.3 a DNS server. -p [ADDR:]HOST:GUEST[/udp] listens on loopback unless\n"
 		   "ADDR says otherwise.",
@@ -125,6 +131,11 @@ static int option_take(struct net_options *o, int id, const char *value)
 		bad = number_take("mtu", value, 1280, WH_TAP_MTU_MAX, &number);
 		o->mtu = (uint32_t)number;
 		return bad;
+	case OPT_LISTEN:
+		o->listen = value;
+		return 0;
+	case OPT_PROTOCOL:
+		return net_protocol_parse(value, &o->protocol);
 	case OPT_INTERFACE:
 		o->interface = value;
 		return 0;
@@ -158,7 +169,14 @@ static int option_take(struct net_options *o, int id, const char *value)
 static int options_check(const struct net_options *o, const char *verb)
 {
 	if (!verb) {
-		cli_error("net: run or attach must follow (see: wherry net --help)");
+		cli_error("net: run, attach or serve must follow (see: wherry net --help)");
+	} else if (o->serve &&
+		   (!o->listen || o->netns || o->argv[0] || o->map_root || o->interface)) {
+		cli_error("net serve: --listen must be given; no command, namespace or interface");
+	} else if (o->serve) {
+		return CLI_END;
+	} else if (o->listen) {
+		cli_error("net %s: only serve takes --listen", verb);
 	} else if (!o->attach && strcmp(verb, "run")) {
 		cli_error("net: what is %s? (see: wherry net --help)", verb);
 	} else if (o->attach && !o->netns) {
@@ -197,6 +215,7 @@ static int options_read(struct net_options *o, int argc, char **argv)
 	}
 	o->argv = argv + parser.index;
 	o->attach = verb && !strcmp(verb, "attach");
+	o->serve = verb && !strcmp(verb, "serve");
 	return options_check(o, verb);
 }
 
@@ -293,15 +312,17 @@ static int gateway_start(struct net *n)
 	int error = wh_loop_new(&n->loop);
 	if (!error)
 		error = wh_gateway_new(&config, n->loop, &n->gateway, &diag);
-	if (!error)
+	if (!error && !n->options.serve)
 		error = wh_net_tap_new(&tap, n->loop, &n->tap);
-	if (!error)
+	if (!error && !n->options.serve)
 		error = wh_gateway_attach(n->gateway, wh_net_tap_port(n->tap));
 	if (error) {
 		cli_error("net: %s", *diag.text ? diag.text : strerror(-error));
 		return CLI_ERROR;
 	}
 	int status = publish(n);
+	if (!status && n->options.serve)
+		status = net_serve_start(&n->options, n->loop, n->gateway);
 	return status ? status : capture(n);
 }
 
@@ -401,7 +422,7 @@ static bool from_terminal(int signal)
 static void signal_came(struct wh_os_signals *signals, int signal)
 {
 	struct net *n = signals->ctx;
-	if (n->options.attach)
+	if (n->options.attach || n->options.serve)
 		wh_loop_stop(n->loop, CLI_OK);
 	else if (n->child.pid > 0 && !from_terminal(signal))
 		(void)kill(n->child.pid, signal); /* it may have ended meanwhile */
@@ -422,10 +443,10 @@ static int signals_take(struct net *n)
 
 static int serve(struct net *n)
 {
-	int status = end_watch(n);
+	int status = n->options.serve ? CLI_OK : end_watch(n);
 	if (!status)
 		status = signals_take(n);
-	if (!status && !n->options.attach)
+	if (!status && !n->options.attach && !n->options.serve)
 		status = net_child_go(&n->options, &n->child);
 	if (status)
 		return status;
@@ -468,13 +489,15 @@ int cmd_net(int argc, char **argv)
 		cli_error("net: %s", diag.text);
 		return CLI_ERROR;
 	}
-	int status = child_start(n, &addresses);
+	int status = n->options.serve ? CLI_OK : child_start(n, &addresses);
 	if (status)
 		return status;
 	descriptors_raise();
 	status = gateway_start(n);
 	if (!status)
 		status = serve(n);
+	if (n->options.serve && n->gateway)
+		net_serve_end(n->options.verbose);
 	if (n->child.pid > 0 && !n->options.attach)
 		(void)kill(n->child.pid, SIGKILL); /* only after an error of ours */
 	if (n->options.verbose && n->tap)

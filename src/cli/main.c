@@ -23,7 +23,7 @@ static const struct cli_command commands[] = {
 	{ .name = "image", .summary = "show what is inside an image, and why", .run = cmd_image },
 	{ .name = "disk", .summary = "make and describe disk images", .run = cmd_disk },
 	{ .name = "net",
-	  .summary = "give a program or a namespace a network without privileges",
+	  .summary = "give a program, a namespace or machines a network",
 	  .run = cmd_net },
 	{ .name = "help",
 	  .summary = "show this list, or the options of a command",

@@ -4,11 +4,13 @@
 
 /*
  * `wherry net`, in parts: cmd_net.c reads the options and runs the gateway, net_child.c is the
- * process that enters namespaces, makes the tap there and becomes the command.
+ * process that enters namespaces, makes the tap there and becomes the command; net_serve.c lets machines
+ * of others in.
  */
 
 #include <sys/types.h>
 #include <wherry/gateway.h>
+#include <wherry/socket_port.h>
 #include <wherry/tap.h>
 
 #include "cli.h"
@@ -16,7 +18,9 @@
 #define NET_PUBLISH_MAX 64u
 
 struct net_options {
-	bool attach;
+	bool attach, serve;
+	const char *listen;
+	enum wh_socket_protocol protocol;
 	const char *publish[NET_PUBLISH_MAX];
 	unsigned publish_count;
 	const char *netns, *interface, *pcap;
@@ -41,5 +45,12 @@ int net_child_start(const struct net_options *o, const struct wh_tap_config *tap
 		    const uint8_t dns[4], struct net_child *ret_child);
 /* Lets the command begin. 0 or the exit status when it cannot be executed. */
 int net_child_go(const struct net_options *o, struct net_child *child);
+
+/* serve: the protocol's name, CLI_BAD with a message. */
+int net_protocol_parse(const char *text, enum wh_socket_protocol *ret_protocol);
+/* Listens, or takes the connection that was inherited. Messages are printed; an exit status. */
+int net_serve_start(const struct net_options *o, struct wh_loop *loop, struct wh_gateway *gateway);
+/* Removes the socket's name; says what was carried when that is wanted. */
+void net_serve_end(bool show);
 
 #endif
