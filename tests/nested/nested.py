@@ -56,14 +56,14 @@ def run(command, **more):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more).stdout
 
 
-def unpack(deb, cache):
-    """The kernel and its kvm modules, wherever this release keeps them, not compressed."""
+def unpack(deb, cache, modules):
+    """The kernel and its modules, wherever this release keeps them, not compressed."""
     source = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE)
-    wanted = {"vmlinuz"} | {os.path.basename(m) for m in MODULES}
+    wanted = {"vmlinuz"} | {os.path.basename(m) for m in modules}
     with tarfile.open(fileobj=source.stdout, mode="r|") as tar:
         for member in tar:
             name = "vmlinuz" if member.name.startswith("./boot/vmlinuz") else next(
-                (os.path.basename(m) for m in MODULES if re.search(re.escape("/kernel/" + m) + r"(\.xz)?$", member.name)), None)
+                (os.path.basename(m) for m in modules if re.search(re.escape("/kernel/" + m) + r"(\.xz)?$", member.name)), None)
             if name and member.isfile():
                 data = tar.extractfile(member).read()
                 with open(os.path.join(cache, name), "wb") as f:
@@ -74,8 +74,8 @@ def unpack(deb, cache):
         raise OSError(f"the kernel package lacks {', '.join(sorted(wanted)) or 'its end'}")
 
 
-def kernel(cache):
-    """Paths of vmlinuz and the modules, fetched on first use."""
+def kernel(cache, modules=MODULES):
+    """Paths of vmlinuz and the modules, fetched on first use; a cache is for one list of modules."""
     done = os.path.join(cache, "complete")
     if not os.path.exists(done):
         for tool in ("apt-get", "apt-cache", "dpkg-deb"):
@@ -88,12 +88,12 @@ def kernel(cache):
             package = re.search(r"Depends: (linux-image-\S+)", depends).group(1)
             run(["apt-get", "-o", "APT::Sandbox::User=", "download", package], cwd=cache)
             [deb] = glob.glob(os.path.join(cache, "*.deb"))
-            unpack(deb, cache)
+            unpack(deb, cache, modules)
             os.unlink(deb)
         except (subprocess.CalledProcessError, OSError, ValueError, AttributeError) as e:
             skip(f"no Debian cloud kernel: {getattr(e, 'stderr', '') or e}".strip())
         open(done, "w").close()
-    return os.path.join(cache, "vmlinuz"), [os.path.join(cache, os.path.basename(m)) for m in MODULES]
+    return os.path.join(cache, "vmlinuz"), [os.path.join(cache, os.path.basename(m)) for m in modules]
 
 
 class Initramfs:
