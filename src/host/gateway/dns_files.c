@@ -184,5 +184,16 @@ int dns_local_name(struct wh_gateway *gateway, const char *name, bool ip6, struc
 		*ret_ip = ip6 ? wh_net_ip6(loopback6) : wh_net_ip4(loopback4);
 		return 1;
 	}
-	return hosts_lookup(gateway, name, ip6, ret_ip);
+	int found = names_find(gateway, name, ip6, ret_ip);
+	return found >= 0 ? found : hosts_lookup(gateway, name, ip6, ret_ip);
+}
+
+uint32_t wh_gateway_resolvers(struct wh_gateway *gateway,
+			      struct wh_net_end list[WH_GATEWAY_RESOLVERS_MAX])
+{
+	if (dns_init(gateway))
+		return 0;
+	dns_files_refresh(gateway);
+	memcpy(list, gateway->dns->servers, gateway->dns->server_count * sizeof *list);
+	return gateway->dns->server_count;
 }

@@ -119,7 +119,8 @@ bool echo_request(void *ctx, const struct wh_net_ip *from, const struct wh_net_i
 	bool is4 = wh_net_ip_is4(to);
 	struct echo_flow *flow = NULL;
 	if (gateway_destination(gateway, &meant, &end) == DESTINATION_HOST &&
-	    size <= ECHO_SIZE_MAX && count < WH_NET_FRAME_IOV_MAX + 1) {
+	    size <= ECHO_SIZE_MAX && count < WH_NET_FRAME_IOV_MAX + 1 &&
+	    !policy_denies(gateway, false, WH_WIRE_PROTO_ICMP, to, 0)) {
 		flow = flow_find(gateway, from, id, is4);
 		if (!flow)
 			flow = flow_open(gateway, from, id, is4);

@@ -435,6 +435,8 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	wh_list_init(&gateway->tcp_flows);
 	wh_list_init(&gateway->tcp_refused);
 	wh_list_init(&gateway->rules);
+	wh_list_init(&gateway->policies);
+	wh_list_init(&gateway->names);
 	wh_list_init(&gateway->echo_flows);
 	pool_init(&gateway->tcp_pool, tcp_flow_size(), TCP_FLOWS_PER_BLOCK);
 	wh_loop_timer_init(&gateway->timer, gateway_deadline, gateway);
@@ -465,6 +467,8 @@ void wh_gateway_free(struct wh_gateway *gateway)
 	echo_fini(gateway);
 	dns_fini(gateway);
 	rules_fini(gateway);
+	policy_fini(gateway);
+	names_fini(gateway);
 	wh_net_free(gateway->net);
 	cache_fini(&gateway->cache);
 	pool_fini(&gateway->tcp_pool, gateway->alloc);

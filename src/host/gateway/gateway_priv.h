@@ -85,6 +85,7 @@ struct rule {
 	bool guest_listens; /* the guest accepted at least once: a RST means what it says */
 	bool activated;
 	bool wildcard; /* UDP: answers need the local address of the datagram */
+	struct wh_net_end bound;
 };
 
 struct gateway_udp; /* udp.c */
@@ -132,11 +133,16 @@ struct wh_gateway {
 	struct wh_loop_timer retry_timer;
 	uint64_t retry_delay_ns;
 	uint32_t tcp_flow_count, tcp_pending, tcp_flows_max, tcp_pending_max;
-	uint32_t flow_id; /* of the last flow, for the log */
+	uint32_t flow_id; /* of the last flow */
 
 	/* Published ports. */
 	struct wh_list rules;
 	uint32_t rule_count, rule_next;
+
+	struct wh_list policies; /* policy.c */
+	uint32_t policy_count, policy_next;
+	struct wh_list names; /* names.c */
+	uint32_t name_count;
 
 	struct gateway_udp *udp; /* NULL until the first datagram */
 	uint32_t udp_flows_max, udp_flow_count;
@@ -186,6 +192,9 @@ const char *end_text(const struct wh_net_end *end, char to[END_TEXT_SIZE]);
 /* Text [text, end) of an address; false when it is none. */
 bool ip4_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
 bool ip6_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
+/* Text [text, end) of a port, digits only. */
+bool port_parse(const char *text, const char *end, uint16_t *ret_port);
+const char *find_last(const char *text, const char *end, char c);
 
 /* Debug lines of flows; costs a test when nobody listens. */
 void log_flow(const struct wh_gateway *gateway, uint32_t id, const char *what,
@@ -269,6 +278,34 @@ bool ip6_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
 void rules_resume(struct wh_gateway *gateway);
 void rules_resume_expired(struct wh_loop_timer *timer);
 void rules_fini(struct wh_gateway *gateway);
+
+/* ---- policy.c ---- */
+
+/* Counts, too. Outbound: peer is what the guest means; inbound: the client, and port is the guest's. */
+bool policy_denies(struct wh_gateway *gateway, bool inbound, uint8_t protocol,
+		   const struct wh_net_ip *peer, uint16_t port);
+void policy_fini(struct wh_gateway *gateway);
+
+/* ---- names.c ---- */
+
+/* As dns_local_name; name is in lower case. */
+int names_find(const struct wh_gateway *gateway, const char *name, bool ip6,
+	       struct wh_net_ip *ret_ip);
+void names_fini(struct wh_gateway *gateway);
+
+/* ---- flows.c ---- */
+
+/* The `max` flows with the smallest ids over `after`, sorted. */
+struct flow_list {
+	struct wh_gateway_flow *flows;
+	uint32_t after, count, max;
+};
+/* Where to fill in a flow, or NULL when the list does not want it. */
+struct wh_gateway_flow *flow_list_add(struct flow_list *list, uint32_t id);
+/* The ends of a host socket. */
+void flow_socket_ends(struct wh_gateway *gateway, int fd, struct wh_gateway_flow *flow);
+void tcp_flows_list(struct wh_gateway *gateway, struct flow_list *list);
+void udp_flows_list(struct wh_gateway *gateway, struct flow_list *list);
 
 /* ---- pcap.c ---- */
 

@@ -28,6 +28,11 @@ int wh_gateway_pcap(struct wh_gateway *gateway, int fd)
 	return error;
 }
 
+bool wh_gateway_capturing(const struct wh_gateway *gateway)
+{
+	return gateway->pcap_fd >= 0;
+}
+
 void pcap_frame(struct wh_gateway *gateway, const struct wh_net_frame *frame)
 {
 	uint64_t now = wh_os_wall_clock();

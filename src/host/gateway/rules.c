@@ -15,29 +15,6 @@
 
 /* ---- text ---- */
 
-/* Digits up to `end`; false when there are none, others, or more than 65535. */
-static bool parse_port(const char *text, const char *end, uint16_t *ret_port)
-{
-	uint32_t value = 0;
-	if (text == end || end - text > 5)
-		return false;
-	for (; text < end; text++) {
-		if (*text < '0' || *text > '9')
-			return false;
-		value = value * 10 + (uint32_t)(*text - '0');
-	}
-	*ret_port = (uint16_t)value;
-	return value <= 65535;
-}
-
-static const char *find_last(const char *text, const char *end, char c)
-{
-	while (end > text)
-		if (*--end == c)
-			return end;
-	return NULL;
-}
-
 /* "127.0.0.1", "[::1]" or "*" */
 static bool parse_bind(const char *text, const char *end, struct wh_net_ip *ret_ip)
 {
@@ -67,12 +44,12 @@ int wh_gateway_rule_parse(const char *text, struct wh_gateway_rule *ret_rule, st
 	const char *colon = find_last(text, end, ':');
 	if (!colon)
 		return wh_diag_set(diag, -WH_EINVAL, "%s: a published port is %s", text, usage);
-	if (!parse_port(colon + 1, end, &rule.guest_port) || !rule.guest_port)
+	if (!port_parse(colon + 1, end, &rule.guest_port) || !rule.guest_port)
 		return wh_diag_set(diag, -WH_EINVAL, "%s: guest port is 1 to 65535: %s", text,
 				   usage);
 	const char *bind_end = find_last(text, colon, ':');
 	const char *port = bind_end ? bind_end + 1 : text;
-	if (!parse_port(port, colon, &rule.host.port))
+	if (!port_parse(port, colon, &rule.host.port))
 		return wh_diag_set(diag, -WH_EINVAL, "%s: host port is 0 to 65535: %s", text,
 				   usage);
 	if (bind_end) {
@@ -149,6 +126,16 @@ void rules_resume_expired(struct wh_loop_timer *timer)
 		wh_loop_timer_start(gateway->loop, timer, wh_loop_now(gateway->loop) + RESUME_NS);
 }
 
+/* Closing sends RST. */
+static void client_refuse(struct wh_gateway *gateway, int fd)
+{
+	static const struct linger now = { .l_onoff = 1 };
+	struct wh_loop_fd watch = { .fd = fd };
+	(void)gateway->host->option_set(gateway->host_ctx, fd, SOL_SOCKET, SO_LINGER, &now,
+					sizeof now); /* else it is FIN */
+	socket_close(gateway, &watch);
+}
+
 /* Level-triggered, so that one accept per event is enough while connections come singly;
  * the batch doubles while there are more. */
 static void accept_event(struct wh_loop_fd *watch, uint32_t events)
@@ -177,6 +164,11 @@ static void accept_event(struct wh_loop_fd *watch, uint32_t events)
 			continue; /* that client is gone (accept(2), "Error handling") */
 		if (!address_to_end(&from, &client))
 			client = (struct wh_net_end){ gateway->self[0], 0 };
+		if (policy_denies(gateway, true, WH_GATEWAY_TCP, &client.ip,
+				  rule->config.guest_port)) {
+			client_refuse(gateway, fd);
+			continue;
+		}
 		activate(rule);
 		tcp_accepted(gateway, rule, fd, &client);
 	}
@@ -336,6 +328,7 @@ int wh_gateway_publish(struct wh_gateway *gateway, const struct wh_gateway_rule 
 		return error;
 	}
 	rule->id = ++gateway->rule_next;
+	rule->bound = bound;
 	char text[END_TEXT_SIZE];
 	wh_log_write(&gateway->log, WH_LOG_INFO, "net", rule->id, "published %s as guest port %u%s",
 		     end_text(&bound, text), config->guest_port,
@@ -370,6 +363,25 @@ int wh_gateway_unpublish(struct wh_gateway *gateway, uint32_t id)
 		}
 	}
 	return -WH_ENOENT;
+}
+
+uint32_t wh_gateway_published_list(const struct wh_gateway *gateway,
+				   struct wh_gateway_published *list, uint32_t max)
+{
+	uint32_t count = 0;
+	WH_LIST_FOR_EACH(node, &gateway->rules) {
+		const struct rule *rule = WH_LIST_ENTRY(node, struct rule, node);
+		if (count == max)
+			break;
+		list[count++] =
+			(struct wh_gateway_published){ .id = rule->id,
+						       .protocol = rule->config.protocol,
+						       .host = rule->bound,
+						       .guest_port = rule->config.guest_port,
+						       .waiting = rule->waiting,
+						       .activated = rule->activated };
+	}
+	return count;
 }
 
 void rules_fini(struct wh_gateway *gateway)

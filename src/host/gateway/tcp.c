@@ -48,12 +48,14 @@ struct tcp_flow {
 	struct wh_loop_fd watch;
 	struct rule *rule;        /* GUEST_*: the published port; NULL = it is gone */
 	struct wh_net_end client; /* GUEST_* */
+	uint64_t begun_ns;
 	uint32_t id;
 	uint8_t state;
 	bool pending; /* counted in gateway->tcp_pending or rule->waiting */
 	bool guest_connected;
 	bool watched;
-	bool try4; /* the guest refused IPv6: use IPv4 */
+	bool inbound; /* a client of a published port */
+	bool try4;    /* the guest refused IPv6: use IPv4 */
 	bool host_readable, host_writable, host_hangup;
 	bool host_end;  /* end of file was read */
 	bool host_shut; /* our side of the host socket was shut */
@@ -75,6 +77,7 @@ static struct tcp_flow *flow_new(struct wh_gateway *gateway, int fd)
 		return NULL;
 	flow->gateway = gateway;
 	flow->id = ++gateway->flow_id;
+	flow->begun_ns = wh_loop_now(gateway->loop);
 	flow->watch = (struct wh_loop_fd){ .fd = fd, .fn = flow_event, .ctx = flow };
 	wh_list_push_back(&gateway->tcp_flows, &flow->node);
 	wh_list_init(&flow->refused);
@@ -340,6 +343,10 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 		gateway->stats.tcp_out_refused++;
 		return false;
 	}
+	if (policy_denies(gateway, false, WH_GATEWAY_TCP, &tuple->local.ip, tuple->local.port)) {
+		gateway->stats.tcp_out_refused++;
+		return false;
+	}
 	struct tcp_flow *flow = NULL;
 	if (gateway->tcp_pending < gateway->tcp_pending_max &&
 	    gateway->tcp_flow_count < gateway->tcp_flows_max)
@@ -406,6 +413,7 @@ void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
 	}
 	gateway->stats.tcp_in_accepted++;
 	flow->client = *client;
+	flow->inbound = true;
 	pending_begin(flow, rule);
 	if (guest_connect(flow))
 		client_give_up(flow);
@@ -542,6 +550,52 @@ void tcp_rule_gone(struct wh_gateway *gateway, struct rule *rule)
 			client_give_up(flow);
 	}
 	wh_assert(rule->waiting == 0);
+}
+
+static const char *state_text(const struct tcp_flow *flow)
+{
+	switch (flow->state) {
+	case HOST_CONNECTING:
+		return "HOST_CONNECTING";
+	case GUEST_REFUSED:
+		return "GUEST_REFUSED";
+	default:
+		return NULL;
+	}
+}
+
+void tcp_flows_list(struct wh_gateway *gateway, struct flow_list *list)
+{
+	uint64_t now = wh_loop_now(gateway->loop);
+	WH_LIST_FOR_EACH(node, &gateway->tcp_flows) {
+		struct tcp_flow *flow = WH_LIST_ENTRY(node, struct tcp_flow, node);
+		struct wh_gateway_flow *to = flow_list_add(list, flow->id);
+		if (!to)
+			continue;
+		to->protocol = WH_GATEWAY_TCP;
+		to->inbound = flow->inbound;
+		to->age_ns = now - flow->begun_ns;
+		to->state = state_text(flow);
+		flow_socket_ends(gateway, flow->watch.fd, to);
+		if (flow->inbound)
+			to->host_peer = flow->client;
+		if (!flow->tcp) {
+			to->peer = flow->client;
+			continue;
+		}
+		const struct wh_net_tuple *tuple = wh_net_tcp_tuple(flow->tcp);
+		struct wh_net_tcp_info info;
+		wh_net_tcp_info(flow->tcp, &info);
+		to->guest = tuple->remote;
+		to->peer = tuple->local;
+		if (!flow->inbound)
+			(void)gateway_destination(gateway, &tuple->local, &to->host_peer);
+		if (!to->state)
+			to->state = wh_net_tcp_state_name(info.state);
+		to->rtt_ns = info.rtt_ns;
+		to->bytes_out = info.bytes_received;
+		to->bytes_in = info.bytes_acked;
+	}
 }
 
 uint32_t tcp_finish(struct wh_gateway *gateway)

@@ -17,6 +17,29 @@ bool ip4_parse(const char *text, const char *end, struct wh_net_ip *ret_ip)
 	return text == end;
 }
 
+/* Digits up to `end`; false when there are none, others, or more than 65535. */
+bool port_parse(const char *text, const char *end, uint16_t *ret_port)
+{
+	uint32_t value = 0;
+	if (text == end || end - text > 5)
+		return false;
+	for (; text < end; text++) {
+		if (*text < '0' || *text > '9')
+			return false;
+		value = value * 10 + (uint32_t)(*text - '0');
+	}
+	*ret_port = (uint16_t)value;
+	return value <= 65535;
+}
+
+const char *find_last(const char *text, const char *end, char c)
+{
+	while (end > text)
+		if (*--end == c)
+			return end;
+	return NULL;
+}
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')

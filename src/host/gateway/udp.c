@@ -52,8 +52,10 @@ struct udp_flow {
 	struct wh_gateway *gateway;
 	struct wh_loop_timer timer;
 	struct wh_net_end guest;
-	uint64_t used_ns, timeout_ns;
+	uint64_t used_ns, timeout_ns, begun_ns, bytes_out, bytes_in;
+	uint32_t id;
 	/* OUT */
+	struct wh_net_end peer; /* that was sent to last */
 	struct wh_loop_fd watch;
 	uint64_t filter[UDP_FILTER_WORDS];
 	/* IN; rule NULL = OUT */
@@ -243,11 +245,12 @@ static void flow_insert(struct udp_flow *flow)
 		*bucket = flow;
 	}
 	wh_list_push_back(&gateway->udp->flows, &flow->used);
-	flow->used_ns = wh_loop_now(gateway->loop);
+	flow->used_ns = flow->begun_ns = wh_loop_now(gateway->loop);
+	flow->id = ++gateway->flow_id;
 	wh_loop_timer_start(gateway->loop, &flow->timer, flow->used_ns + flow->timeout_ns);
 	gateway->udp_flow_count++;
 	gateway->stats.udp_flows_opened++;
-	log_flow(gateway, ++gateway->flow_id, flow->rule ? "udp from" : "udp to any from",
+	log_flow(gateway, flow->id, flow->rule ? "udp from" : "udp to any from",
 		 flow->rule ? &flow->client : &flow->guest, &flow->guest, 0);
 }
 
@@ -403,6 +406,7 @@ static void flow_readable(struct wh_loop_fd *watch, uint32_t events)
 			continue;
 		}
 		flow_touch(flow);
+		flow->bytes_in += (uint64_t)n;
 		if (flow->timeout_ns == TIMEOUT_ONE_WAY_NS)
 			flow->timeout_ns = TIMEOUT_NS;
 		if (!deliver(gateway, &tuple, (uint32_t)n)) {
@@ -551,6 +555,8 @@ static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tupl
 	}
 	filter_add(flow, &to->ip);
 	flow_touch(flow);
+	flow->peer = tuple->local;
+	flow->bytes_out += size;
 	if (batch_add(flow, to, iov, count, size))
 		return true;
 	udp_flush(gateway);
@@ -611,10 +617,9 @@ static void in_reply(struct udp_flow *flow, const struct wh_iov *iov, uint32_t c
 		memcpy(&address.ip6.sin6_addr, flow->client.ip.bytes, 16);
 		message.msg_namelen = sizeof address.ip6;
 	}
-	if (gateway->host->send(gateway->host_ctx, flow->listener->watch.fd, &message) < 0)
-		gateway->stats.udp_dropped++;
-	else
-		gateway->stats.udp_out++;
+	long n = gateway->host->send(gateway->host_ctx, flow->listener->watch.fd, &message);
+	*(n < 0 ? &gateway->stats.udp_dropped : &gateway->stats.udp_out) += 1;
+	flow->bytes_out += n < 0 ? 0 : (uint64_t)n;
 	flow->timeout_ns = TIMEOUT_NS;
 	flow_touch(flow);
 }
@@ -645,6 +650,11 @@ bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_i
 	}
 	switch (gateway_destination(gateway, &tuple->local, &to)) {
 	case DESTINATION_HOST:
+		if (policy_denies(gateway, false, WH_GATEWAY_UDP, &tuple->local.ip,
+				  tuple->local.port)) {
+			gateway->stats.udp_dropped++;
+			return false;
+		}
 		return out_send(gateway, tuple, &to, iov, count, size);
 	case DESTINATION_DNS:
 		if (tuple->local.port != 53)
@@ -747,7 +757,8 @@ static bool published_one(struct wh_gateway *gateway, struct listener *listener)
 		return true;
 	}
 	struct udp_flow *flow = find_client(gateway, listener->rule, &client);
-	if (!flow)
+	if (!flow && !policy_denies(gateway, true, WH_GATEWAY_UDP, &client.ip,
+				    listener->rule->config.guest_port))
 		flow = in_open(listener, &client);
 	if (!flow) {
 		gateway->stats.udp_dropped++;
@@ -755,6 +766,7 @@ static bool published_one(struct wh_gateway *gateway, struct listener *listener)
 	}
 	if (listener->rule->wildcard)
 		local_of(&message, &flow->local);
+	flow->bytes_in += (uint64_t)n;
 	flow_touch(flow);
 	struct wh_net_tuple tuple = { .local = flow->shown, .remote = flow->guest };
 	if (deliver(gateway, &tuple, (uint32_t)n))
@@ -782,6 +794,33 @@ void udp_rule_gone(struct wh_gateway *gateway, struct rule *rule)
 		struct udp_flow *flow = WH_LIST_ENTRY(node, struct udp_flow, used);
 		if (flow->rule == rule)
 			flow_free(flow);
+	}
+}
+
+void udp_flows_list(struct wh_gateway *gateway, struct flow_list *list)
+{
+	uint64_t now = wh_loop_now(gateway->loop);
+	if (!gateway->udp)
+		return;
+	WH_LIST_FOR_EACH(node, &gateway->udp->flows) {
+		struct udp_flow *flow = WH_LIST_ENTRY(node, struct udp_flow, used);
+		struct wh_gateway_flow *to = flow_list_add(list, flow->id);
+		if (!to)
+			continue;
+		to->protocol = WH_GATEWAY_UDP;
+		to->inbound = flow->rule != NULL;
+		to->guest = flow->guest;
+		to->peer = flow->rule ? flow->shown : flow->peer;
+		flow_socket_ends(gateway, flow->rule ? flow->listener->watch.fd : flow->watch.fd,
+				 to);
+		if (flow->rule)
+			to->host_peer = flow->client;
+		else
+			(void)gateway_destination(gateway, &flow->peer, &to->host_peer);
+		to->bytes_out = flow->bytes_out;
+		to->bytes_in = flow->bytes_in;
+		to->age_ns = now - flow->begun_ns;
+		to->idle_ns = now - flow->used_ns;
 	}
 }
 

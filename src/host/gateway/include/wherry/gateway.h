@@ -169,12 +169,108 @@ int wh_gateway_publish(struct wh_gateway *gateway, const struct wh_gateway_rule 
 /* Stops listening; flows that exist go on (UDP flows end). -WH_ENOENT. */
 int wh_gateway_unpublish(struct wh_gateway *gateway, uint32_t rule);
 
+struct wh_gateway_published {
+	uint32_t id;
+	enum wh_gateway_protocol protocol;
+	struct wh_net_end host; /* as bound */
+	uint16_t guest_port;
+	uint32_t waiting; /* TCP: clients that the guest has not accepted yet */
+	bool activated;
+};
+/* The published ports in the order of their ids; at most max (WH_GATEWAY_RULES_MAX takes all). */
+uint32_t wh_gateway_published_list(const struct wh_gateway *gateway,
+				   struct wh_gateway_published *list, uint32_t max);
+
+/* ---- Policy ------------------------------------------------------------------------------ */
+
+/*
+ * What may go through: the first rule that fits decides, and what none fits is allowed. Asked for each
+ * TCP connection, each datagram and ping from the guest, and each new client of a published port; TCP
+ * connections that exist go on. From the guest, a denied TCP connection gets RST, a datagram
+ * ICMP port unreachable, a ping nothing; a denied client gets RST, its datagrams nothing. The gateway's own
+ * services (DNS, DHCP) ask no rule, and no rule opens what the config closes.
+ */
+#define WH_GATEWAY_POLICIES_MAX 64u /* each is looked at for each datagram */
+#define WH_GATEWAY_POLICY_TEXT_SIZE 80
+
+struct wh_gateway_policy {
+	bool deny;
+	bool inbound;         /* clients of published ports; else what the guest begins */
+	uint8_t protocol;     /* 6 TCP, 17 UDP, 1 ping, 0 = all */
+	bool any_address;     /* of both versions */
+	struct wh_net_ip ip;  /* peer: the address as the guest or the client's socket has it */
+	uint8_t prefix;       /* bits of its own version, 0 to 32 or 128 */
+	uint16_t first, last; /* ports, of the peer or (inbound) of the guest; 0, 0 = all */
+};
+
+/* "[in:|out:]ADDR[/PREFIX][:PORT[-PORT]][/tcp|/udp|/icmp]"; ADDR is an IPv4 address, an IPv6 one in brackets
+ * (its prefix inside, too) or "*". "out:" unless said. -WH_EINVAL with the reason. */
+int wh_gateway_policy_parse(const char *text, bool deny, struct wh_gateway_policy *ret_policy,
+			    struct wh_diag *diag);
+/* Its text again, without "out:". Returns to. */
+const char *wh_gateway_policy_text(const struct wh_gateway_policy *policy,
+				   char to[WH_GATEWAY_POLICY_TEXT_SIZE]);
+/* Behind all others, or before the one with id `before` (0 = none). -WH_ENOENT (before), -WH_ENOSPC,
+ * -WH_EINVAL, -WH_ENOMEM. */
+int wh_gateway_policy_add(struct wh_gateway *gateway, const struct wh_gateway_policy *policy,
+			  uint32_t before, uint32_t *ret_id);
+int wh_gateway_policy_remove(struct wh_gateway *gateway, uint32_t id); /* -WH_ENOENT */
+
+struct wh_gateway_policy_entry {
+	uint32_t id;
+	struct wh_gateway_policy policy;
+	uint64_t hits; /* connections, datagrams, pings that it decided */
+};
+/* In the order in which they are asked; at most max (WH_GATEWAY_POLICIES_MAX takes all). */
+uint32_t wh_gateway_policy_list(const struct wh_gateway *gateway,
+				struct wh_gateway_policy_entry *list, uint32_t max);
+
+/* ---- Names ------------------------------------------------------------------------------- */
+
+#define WH_GATEWAY_NAMES_MAX 64u
+#define WH_GATEWAY_NAME_SIZE 254u /* longest name and NUL */
+
+struct wh_gateway_name {
+	char name[WH_GATEWAY_NAME_SIZE]; /* lower case, no dot at the end */
+	struct wh_net_ip ip4, ip6;       /* unspecified IPv6 address = none of that version */
+};
+/* The DNS server answers for `name` itself: with this address and, after a second call, one of the other
+ * version; a second one of the same version replaces the first. Before the host's hosts file.
+ * -WH_EINVAL (no name), -WH_ENOSPC, -WH_ENOMEM. */
+int wh_gateway_name_add(struct wh_gateway *gateway, const char *name, const struct wh_net_ip *ip);
+int wh_gateway_name_remove(struct wh_gateway *gateway, const char *name); /* -WH_ENOENT */
+/* Entry `index` of the table. -WH_ENOENT: there are not so many. */
+int wh_gateway_name_get(const struct wh_gateway *gateway, uint32_t index,
+			struct wh_gateway_name *ret_name);
+/* The servers that are asked now. Returns their count, at most WH_GATEWAY_RESOLVERS_MAX. */
+uint32_t wh_gateway_resolvers(struct wh_gateway *gateway,
+			      struct wh_net_end list[WH_GATEWAY_RESOLVERS_MAX]);
+
 /* ---- Seeing inside ------------------------------------------------------------------------- */
 
 /* Writes every frame of the guest's link to fd as a pcap stream (nanosecond format), starting
  * with the file header; -1 ends it. fd stays the caller's and must not block for
  * long; after a failed write the capture ends. 0 or -errno. */
 int wh_gateway_pcap(struct wh_gateway *gateway, int fd);
+bool wh_gateway_capturing(const struct wh_gateway *gateway);
+
+struct wh_gateway_flow {
+	uint32_t id;
+	enum wh_gateway_protocol protocol;
+	bool inbound;            /* a client of a published port */
+	struct wh_net_end guest; /* the guest's end */
+	struct wh_net_end peer;  /* whom the guest sees; UDP out: the last one it sent to */
+	struct wh_net_end host, host_peer; /* the host socket's ends; port 0 = not known */
+	const char *state;                 /* of the guest's side, "" for UDP; static text */
+	uint64_t rtt_ns;                   /* to the guest; 0 = not measured */
+	uint64_t bytes_out, bytes_in;      /* out = from the guest */
+	uint64_t age_ns, idle_ns;          /* idle: UDP only */
+};
+/* TCP connections and UDP flows with ids over `after`, in the order of their ids, at most max (0 = none
+ * left): call again with the last id. One system call per flow; the search is as long as there are
+ * flows. */
+uint32_t wh_gateway_flow_list(struct wh_gateway *gateway, uint32_t after,
+			      struct wh_gateway_flow *list, uint32_t max);
 
 struct wh_gateway_stats {
 	uint64_t tcp_out_opened, tcp_out_failed, tcp_out_refused; /* refused: by rule or limit */
@@ -185,6 +281,7 @@ struct wh_gateway_stats {
 	uint64_t dns_queries, dns_local, dns_answers, dns_failed, dns_retries, dns_bad_answers;
 	uint64_t dhcp_in, dhcp_out;
 	uint64_t descriptors_refused; /* flows not made for want of descriptors */
+	uint64_t policy_denied;       /* connections, datagrams and pings */
 	uint32_t tcp_flows, tcp_pending, udp_flows, echo_flows, rules, descriptors; /* now */
 	struct wh_net_stats stack;
 };
