@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: ISC */
+/* The control's commands: a line of words in, lines of JSON out; docs/spec/gateway-control.md. */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <wherry/base/assert.h>
+
+#include "control_priv.h"
+
+#define FLOWS_PER_PART 16u
+#define NAMES_PER_PART 16u
+
+struct words {
+	uint32_t count;
+	const char *at[CONTROL_WORDS_MAX];
+};
+
+static void done(struct control_client *c)
+{
+	control_print(c, "{\"ok\":true}\n");
+}
+
+static void failed(struct control_client *c, int error, const char *message)
+{
+	control_print(c, "{\"ok\":false,\"error\":%d,\"message\":", -error);
+	control_string(c, message);
+	control_print(c, "}\n");
+}
+
+static void key_end(struct control_client *c, const char *key, const struct wh_net_end *end)
+{
+	char text[END_TEXT_SIZE];
+	control_print(c, ",\"%s\":\"%s\"", key, end_text(end, text));
+}
+
+static bool id_parse(const char *text, uint32_t *ret_id)
+{
+	uint64_t id = 0;
+	for (const char *p = text; *p; p++) {
+		if (*p < '0' || *p > '9' || p - text > 9)
+			return false;
+		id = id * 10 + (uint64_t)(*p - '0');
+	}
+	*ret_id = (uint32_t)id;
+	return *text && id && id <= UINT32_MAX;
+}
+
+static const char *protocol_text(enum wh_gateway_protocol protocol)
+{
+	return protocol == WH_GATEWAY_TCP ? "tcp" : "udp";
+}
+
+/* ---- published ports ---- */
+
+static void published_print(struct control_client *c, const struct wh_gateway_published *p)
+{
+	control_print(c, "{\"id\":%u,\"protocol\":\"%s\"", p->id, protocol_text(p->protocol));
+	key_end(c, "host", &p->host);
+	control_print(c, ",\"guest_port\":%u,\"waiting\":%u,\"activated\":%s}\n", p->guest_port,
+		      p->waiting, p->activated ? "true" : "false");
+}
+
+static void rules(struct control_client *c, const struct words *w)
+{
+	struct wh_gateway_published list[WH_GATEWAY_RULES_MAX];
+	uint32_t count = wh_gateway_published_list(c->control->gateway, list, WH_GATEWAY_RULES_MAX);
+	_Static_assert(WH_GATEWAY_RULES_MAX * 120 + 100 < WH_CONTROL_REPLY_SIZE, "one part");
+	for (uint32_t i = 0; i < count; i++)
+		published_print(c, &list[i]);
+	done(c);
+}
+
+static void expose(struct control_client *c, const struct words *w)
+{
+	struct wh_gateway_rule rule;
+	struct wh_gateway_published p = { 0 };
+	struct wh_diag diag = { "" };
+	int error = wh_gateway_rule_parse(w->at[1], &rule, &diag);
+	if (error >= 0)
+		error = wh_gateway_publish(c->control->gateway, &rule, &p.id, &p.host, &diag);
+	if (error < 0) {
+		failed(c, error, diag.text);
+		return;
+	}
+	p.protocol = rule.protocol;
+	p.guest_port = rule.guest_port;
+	published_print(c, &p);
+	done(c);
+}
+
+static void unexpose(struct control_client *c, const struct words *w)
+{
+	uint32_t id;
+	if (!id_parse(w->at[1], &id))
+		failed(c, -WH_EINVAL, "that is no id; rules lists them");
+	else if (wh_gateway_unpublish(c->control->gateway, id))
+		failed(c, -WH_ENOENT, "no published port has this id");
+	else
+		done(c);
+}
+
+/* ---- flows ---- */
+
+static void flow_print(struct control_client *c, const struct wh_gateway_flow *f)
+{
+	control_print(c, "{\"id\":%u,\"protocol\":\"%s\",\"direction\":\"%s\"", f->id,
+		      protocol_text(f->protocol), f->inbound ? "in" : "out");
+	key_end(c, "guest", &f->guest);
+	key_end(c, "peer", &f->peer);
+	key_end(c, "host", &f->host);
+	key_end(c, "host_peer", &f->host_peer);
+	control_print(c,
+		      ",\"state\":\"%s\",\"rtt_us\":%llu,\"bytes_out\":%llu,\"bytes_in\":%llu,"
+		      "\"age_ms\":%llu,\"idle_ms\":%llu}\n",
+		      f->state, (unsigned long long)(f->rtt_ns / 1000),
+		      (unsigned long long)f->bytes_out, (unsigned long long)f->bytes_in,
+		      (unsigned long long)(f->age_ns / GATEWAY_MS),
+		      (unsigned long long)(f->idle_ns / GATEWAY_MS));
+}
+
+static void flows_more(struct control_client *c)
+{
+	struct wh_gateway_flow list[FLOWS_PER_PART];
+	uint32_t count =
+		wh_gateway_flow_list(c->control->gateway, c->position, list, FLOWS_PER_PART);
+	for (uint32_t i = 0; i < count; i++)
+		flow_print(c, &list[i]);
+	if (count == FLOWS_PER_PART) {
+		c->position = list[count - 1].id;
+		return;
+	}
+	c->more = NULL;
+	done(c);
+}
+
+static void flows(struct control_client *c, const struct words *w)
+{
+	c->position = 0;
+	c->more = flows_more;
+}
+
+/* ---- counters ---- */
+
+struct counter {
+	const char *name;
+	uint16_t offset;
+	bool small; /* 32 bits */
+};
+
+#define BIG(name)                                                         \
+	{                                                                 \
+#name, offsetof(struct wh_gateway_stats, name),           \
+			sizeof(((struct wh_gateway_stats *)0)->name) == 4 \
+	}
+#define STACK(name)                                                             \
+	{                                                                       \
+		"stack_" #name, offsetof(struct wh_gateway_stats, stack.name),  \
+			sizeof(((struct wh_gateway_stats *)0)->stack.name) == 4 \
+	}
+
+static const struct counter counters[] = {
+	BIG(tcp_out_opened),
+	BIG(tcp_out_failed),
+	BIG(tcp_out_refused),
+	BIG(tcp_in_accepted),
+	BIG(tcp_in_failed),
+	BIG(tcp_in_retries),
+	BIG(tcp_bytes_out),
+	BIG(tcp_bytes_in),
+	BIG(udp_flows_opened),
+	BIG(udp_out),
+	BIG(udp_in),
+	BIG(udp_dropped),
+	BIG(udp_evicted),
+	BIG(echo_out),
+	BIG(echo_in),
+	BIG(echo_dropped),
+	BIG(dns_queries),
+	BIG(dns_local),
+	BIG(dns_answers),
+	BIG(dns_failed),
+	BIG(dns_retries),
+	BIG(dns_bad_answers),
+	BIG(dhcp_in),
+	BIG(dhcp_out),
+	BIG(descriptors_refused),
+	BIG(policy_denied),
+	BIG(tcp_flows),
+	BIG(tcp_pending),
+	BIG(udp_flows),
+	BIG(echo_flows),
+	BIG(rules),
+	BIG(descriptors),
+	STACK(frames_in),
+	STACK(frames_out),
+	STACK(bytes_in),
+	STACK(bytes_out),
+	STACK(in_malformed),
+	STACK(in_checksum),
+	STACK(in_not_ours),
+	STACK(in_no_protocol),
+	STACK(in_martian),
+	STACK(out_blocked),
+	STACK(fragments_in),
+	STACK(reassembled),
+	STACK(reassembly_failed),
+	STACK(icmp_in),
+	STACK(icmp_out),
+	STACK(icmp_limited),
+	STACK(arp_in),
+	STACK(ndp_in),
+	STACK(udp_in),
+	STACK(udp_out),
+	STACK(tcp_in),
+	STACK(tcp_out),
+	STACK(tcp_retransmits),
+	STACK(tcp_timeouts),
+	STACK(tcp_resets_in),
+	STACK(tcp_resets_out),
+	STACK(tcp_limit_refused),
+	STACK(tcp_out_of_order),
+	STACK(tcp_window_dropped),
+	STACK(tcp_sockets),
+	STACK(tcp_time_wait),
+	STACK(tcp_half_open),
+	STACK(tcp_buffer_bytes),
+};
+
+static void stats(struct control_client *c, const struct words *w)
+{
+	struct wh_gateway_stats s;
+	wh_gateway_stats(c->control->gateway, &s);
+	control_print(c, "{\"capturing\":%s",
+		      wh_gateway_capturing(c->control->gateway) ? "true" : "false");
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(counters); i++) {
+		const uint8_t *at = (const uint8_t *)&s + counters[i].offset;
+		uint64_t value = 0;
+		uint32_t value32 = 0;
+		if (counters[i].small) {
+			memcpy(&value32, at, sizeof value32);
+			value = value32;
+		} else {
+			memcpy(&value, at, sizeof value);
+		}
+		control_print(c, ",\"%s\":%llu", counters[i].name, (unsigned long long)value);
+	}
+	control_print(c, "}\n");
+	done(c);
+}
+
+/* ---- capture ---- */
+
+/* What may block would stop the network. */
+static bool never_blocks(int fd)
+{
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+	return !fstat(fd, &st) && (S_ISREG(st.st_mode) || (flags >= 0 && flags & O_NONBLOCK));
+}
+
+static void pcap_end(struct wh_gateway_control *control)
+{
+	(void)wh_gateway_pcap(control->gateway, -1);
+	if (control->pcap_fd >= 0)
+		close(control->pcap_fd);
+	control->pcap_fd = -1;
+}
+
+static void pcap(struct control_client *c, const struct words *w)
+{
+	struct wh_gateway_control *control = c->control;
+	if (wh_streq(w->at[1], "stop")) {
+		pcap_end(control);
+		done(c);
+		return;
+	}
+	if (!wh_streq(w->at[1], "start")) {
+		failed(c, -WH_EINVAL, "pcap start or pcap stop");
+		return;
+	}
+	if (wh_gateway_capturing(control->gateway)) {
+		failed(c, -WH_EBUSY, "a capture runs already; pcap stop ends it");
+		return;
+	}
+	if (c->fd < 0 || !never_blocks(c->fd)) {
+		failed(c, -WH_EINVAL,
+		       "the request must bring a descriptor: a regular file, or one that does not "
+		       "block");
+		return;
+	}
+	pcap_end(control); /* one that had failed */
+	control->pcap_fd = c->fd;
+	c->fd = -1;
+	int error = wh_gateway_pcap(control->gateway, control->pcap_fd);
+	if (!error) {
+		done(c);
+		return;
+	}
+	pcap_end(control);
+	failed(c, error, "the file cannot be written");
+}
+
+/* ---- names ---- */
+
+static void names_more(struct control_client *c)
+{
+	struct wh_gateway_name name;
+	for (uint32_t i = 0; i < NAMES_PER_PART; i++) {
+		if (wh_gateway_name_get(c->control->gateway, c->position, &name)) {
+			c->more = NULL;
+			done(c);
+			return;
+		}
+		c->position++;
+		for (int v = 0; v < 2; v++) {
+			struct wh_net_end end = { v ? name.ip6 : name.ip4, 0 };
+			if (wh_net_ip_is_any(&end.ip))
+				continue;
+			control_print(c, "{\"name\":\"%s\"", name.name);
+			key_end(c, "address", &end);
+			control_print(c, "}\n");
+		}
+	}
+}
+
+static void dns_list(struct control_client *c)
+{
+	struct wh_net_end list[WH_GATEWAY_RESOLVERS_MAX];
+	char text[END_TEXT_SIZE];
+	uint32_t count = wh_gateway_resolvers(c->control->gateway, list);
+	for (uint32_t i = 0; i < count; i++)
+		control_print(c, "{\"resolver\":\"%s\"}\n", end_text(&list[i], text));
+	c->position = 0;
+	c->more = names_more;
+}
+
+static void dns_add(struct control_client *c, const struct words *w)
+{
+	const char *text = w->at[3], *end = text + wh_strlen(text);
+	struct wh_net_ip ip;
+	if (!ip4_parse(text, end, &ip) && !ip6_parse(text, end, &ip)) {
+		failed(c, -WH_EINVAL, "that is no address");
+		return;
+	}
+	int error = wh_gateway_name_add(c->control->gateway, w->at[2], &ip);
+	if (!error)
+		done(c);
+	else
+		failed(c, error,
+		       error == -WH_EINVAL   ? "that is no name or no address of a machine"
+		       : error == -WH_ENOSPC ? "the table of names is full"
+					     : "no memory");
+}
+
+static void dns(struct control_client *c, const struct words *w)
+{
+	if (w->count == 1)
+		dns_list(c);
+	else if (w->count == 4 && wh_streq(w->at[1], "add"))
+		dns_add(c, w);
+	else if (w->count != 3 || !wh_streq(w->at[1], "remove"))
+		failed(c, -WH_EINVAL, "dns, dns add NAME ADDRESS or dns remove NAME");
+	else if (wh_gateway_name_remove(c->control->gateway, w->at[2]))
+		failed(c, -WH_ENOENT, "no such name");
+	else
+		done(c);
+}
+
+/* ---- policy ---- */
+
+static void policy_list(struct control_client *c)
+{
+	struct wh_gateway_policy_entry list[WH_GATEWAY_POLICIES_MAX];
+	char text[WH_GATEWAY_POLICY_TEXT_SIZE];
+	uint32_t count = wh_gateway_policy_list(c->control->gateway, list, WH_GATEWAY_POLICIES_MAX);
+	_Static_assert(WH_GATEWAY_POLICIES_MAX * 180 + 100 < WH_CONTROL_REPLY_SIZE, "one part");
+	for (uint32_t i = 0; i < count; i++)
+		control_print(c, "{\"id\":%u,\"action\":\"%s\",\"rule\":\"%s\",\"hits\":%llu}\n",
+			      list[i].id, list[i].policy.deny ? "deny" : "allow",
+			      wh_gateway_policy_text(&list[i].policy, text),
+			      (unsigned long long)list[i].hits);
+	done(c);
+}
+
+static void policy_add(struct control_client *c, const struct words *w)
+{
+	struct wh_gateway_policy policy;
+	struct wh_diag diag = { "" };
+	uint32_t before = 0, id;
+	int error = 0;
+	if (w->count == 4 && !id_parse(w->at[3], &before))
+		error = wh_diag_set(&diag, -WH_EINVAL, "that is no id");
+	if (!error)
+		error = wh_gateway_policy_parse(w->at[2], wh_streq(w->at[1], "deny"), &policy,
+						&diag);
+	if (!error)
+		error = wh_gateway_policy_add(c->control->gateway, &policy, before, &id);
+	if (error) {
+		failed(c, error,
+		       *diag.text            ? diag.text
+		       : error == -WH_ENOENT ? "no rule has the id that it should come before"
+					     : "the list of rules is full");
+		return;
+	}
+	control_print(c, "{\"id\":%u}\n", id);
+	done(c);
+}
+
+static void policy(struct control_client *c, const struct words *w)
+{
+	uint32_t id;
+	if (w->count == 1)
+		policy_list(c);
+	else if (w->count >= 3 && (wh_streq(w->at[1], "allow") || wh_streq(w->at[1], "deny")))
+		policy_add(c, w);
+	else if (w->count != 3 || !wh_streq(w->at[1], "remove") || !id_parse(w->at[2], &id))
+		failed(c, -WH_EINVAL,
+		       "policy, policy allow|deny RULE [BEFORE-ID] or policy remove ID");
+	else if (wh_gateway_policy_remove(c->control->gateway, id))
+		failed(c, -WH_ENOENT, "no rule has this id");
+	else
+		done(c);
+}
+
+/* ---- requests ---- */
+
+static const struct command {
+	const char *name;
+	uint32_t min, max; /* words */
+	void (*run)(struct control_client *client, const struct words *words);
+} commands[] = {
+	{ "rules", 1, 1, rules }, { "expose", 2, 2, expose }, { "unexpose", 2, 2, unexpose },
+	{ "flows", 1, 1, flows }, { "stats", 1, 1, stats },   { "pcap", 2, 2, pcap },
+	{ "dns", 1, 4, dns },     { "policy", 1, 4, policy },
+};
+
+/* false: too many words, or bytes that are not ASCII text. */
+static bool split(char *line, size_t size, struct words *words)
+{
+	for (size_t i = 0; i < size; i++)
+		if (line[i] < ' ' || line[i] > '~')
+			return false;
+	line[size] = 0;
+	words->count = 0;
+	for (char *p = line;;) {
+		while (*p == ' ')
+			*p++ = 0;
+		if (!*p)
+			return true;
+		if (words->count == CONTROL_WORDS_MAX)
+			return false;
+		words->at[words->count++] = p;
+		while (*p && *p != ' ')
+			p++;
+	}
+}
+
+void control_command(struct control_client *client, char *line, size_t size)
+{
+	struct words words;
+	wh_assert(!client->out_size && !client->more);
+	if (!split(line, size, &words)) {
+		failed(client, -WH_EINVAL, "a request is a line of a few words of ASCII text");
+		return;
+	}
+	for (unsigned i = 0; words.count && i < WH_ARRAY_COUNT(commands); i++) {
+		const struct command *c = &commands[i];
+		if (!wh_streq(words.at[0], c->name))
+			continue;
+		if (words.count < c->min || words.count > c->max)
+			failed(client, -WH_EINVAL, "the number of words is wrong");
+		else
+			c->run(client, &words);
+		return;
+	}
+	failed(client, -WH_ENOSYS, "no such command");
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_CONTROL_PRIV_H
+#define WHERRY_CONTROL_PRIV_H
+
+/* Inside of the control: control.c has sockets and buffers, control_commands.c knows the commands. */
+
+#include <wherry/gateway_control.h>
+
+#include "gateway_priv.h"
+
+#define CONTROL_WORDS_MAX 5u
+
+struct control_client {
+	struct wh_list node;
+	struct wh_gateway_control *control;
+	struct wh_loop_fd watch;
+	int fd; /* that came with the request, -1 = none */
+	bool at_end;
+	bool ending; /* when the replies are out */
+	/* A list that goes on when there is room: the next part, or NULL. */
+	void (*more)(struct control_client *client);
+	uint32_t position;
+	uint32_t in_size, out_size, out_sent;
+	char in[WH_CONTROL_LINE_SIZE];
+	char out[WH_CONTROL_REPLY_SIZE];
+};
+
+struct wh_gateway_control {
+	struct wh_gateway *gateway;
+	struct wh_loop *loop;
+	struct wh_list clients;
+	uint32_t client_count;
+	struct wh_loop_fd listener;
+	struct wh_loop_timer resume;
+	int pcap_fd; /* of a capture that a client began, -1 = none */
+	uint64_t device, inode;
+	char path[];
+};
+
+/* ---- control_commands.c ---- */
+
+/* The request in client->in[0..size), without the line feed. There is room for a whole reply. */
+void control_command(struct control_client *client, char *line, size_t size);
+
+/* ---- control.c ---- */
+
+/* Appends to the replies. */
+void control_print(struct control_client *client, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void control_string(struct control_client *client, const char *text); /* quoted for JSON */
+
+#endif
