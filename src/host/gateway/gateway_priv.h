@@ -51,12 +51,20 @@ void pool_put(struct pool *pool, void *object);
  * rest of the connection. */
 #define CACHE_SIZE_MIN 64u
 #define CACHE_CLASSES 11u          /* 64 bytes to 64 KiB */
-#define CACHE_BYTES_MAX (1u << 20) /* buffers of 32 connections */
+#define CACHE_BYTES_MAX (1u << 20) /* of blocks outside slabs */
+/* The first buffers of connections (net.h, WH_NET_TCP_BUFFER_START) come from slabs: page-aligned, so that a
+ * connection that moves little touches one page of each; a C library's headers and
+ * footers double that. */
+#define CACHE_SLAB_BLOCK WH_NET_TCP_BUFFER_START
+#define CACHE_SLAB_SIZE (256u << 10)
+#define CACHE_SLABS_SPARE 4u /* empty ones that are kept: buffers of 30 connections */
 struct cache {
 	const struct wh_alloc *base;
 	struct wh_alloc alloc;
 	void *free[CACHE_CLASSES];
 	uint32_t bytes;
+	struct wh_list slabs; /* that have a free block; empty ones are last */
+	uint32_t slabs_empty;
 };
 void cache_init(struct cache *cache, const struct wh_alloc *base);
 void cache_fini(struct cache *cache);

@@ -62,11 +62,64 @@ static uint32_t class_of(size_t size)
 	return class_;
 }
 
+/* At the start of CACHE_SLAB_SIZE bytes that are aligned to their size. */
+struct slab {
+	struct wh_list node; /* in cache->slabs, unless all blocks are taken */
+	void *free;
+	uint32_t used, fresh; /* fresh = index of the first block that was never taken */
+};
+#define SLAB_BLOCKS (CACHE_SLAB_SIZE / CACHE_SLAB_BLOCK) /* index 0 holds the slab itself */
+
+static void *slab_get(struct cache *cache)
+{
+	struct slab *slab;
+	if (wh_list_empty(&cache->slabs)) {
+		slab = cache->base->alloc(cache->base->ctx, CACHE_SLAB_SIZE, CACHE_SLAB_SIZE);
+		if (!slab)
+			return NULL;
+		*slab = (struct slab){ .fresh = 1 };
+		wh_list_push_front(&cache->slabs, &slab->node);
+		cache->slabs_empty++;
+	}
+	slab = WH_LIST_ENTRY(cache->slabs.next, struct slab, node);
+	if (!slab->used++)
+		cache->slabs_empty--;
+	void *block = slab->free;
+	if (block)
+		memcpy(&slab->free, block, sizeof(void *));
+	else
+		block = (char *)slab + (size_t)CACHE_SLAB_BLOCK * slab->fresh++;
+	if (slab->used == SLAB_BLOCKS - 1)
+		wh_list_remove(&slab->node);
+	return block;
+}
+
+static void slab_put(struct cache *cache, void *block)
+{
+	struct slab *slab = (void *)((uintptr_t)block & ~(uintptr_t)(CACHE_SLAB_SIZE - 1));
+	wh_assert(slab->used > 0 && slab->used < SLAB_BLOCKS);
+	memcpy(block, &slab->free, sizeof(void *));
+	slab->free = block;
+	if (slab->used-- == SLAB_BLOCKS - 1)
+		wh_list_push_front(&cache->slabs, &slab->node);
+	if (slab->used)
+		return;
+	wh_list_remove(&slab->node);
+	if (cache->slabs_empty == CACHE_SLABS_SPARE) {
+		wh_free(cache->base, slab, CACHE_SLAB_SIZE);
+		return;
+	}
+	wh_list_push_back(&cache->slabs, &slab->node);
+	cache->slabs_empty++;
+}
+
 /* Blocks always have the size of their class, whatever they are aligned to. */
 static void *cache_alloc(void *ctx, size_t size, size_t align)
 {
 	struct cache *cache = ctx;
 	uint32_t class_ = class_of(size);
+	if (size == CACHE_SLAB_BLOCK)
+		return slab_get(cache);
 	if (class_ == CACHE_CLASSES)
 		return cache->base->alloc(cache->base->ctx, size, align);
 	void *memory = cache->free[class_];
@@ -84,6 +137,10 @@ static void cache_free(void *ctx, void *memory, size_t size)
 	uint32_t class_ = class_of(size);
 	if (!memory)
 		return;
+	if (size == CACHE_SLAB_BLOCK) {
+		slab_put(cache, memory);
+		return;
+	}
 	if (class_ == CACHE_CLASSES) {
 		wh_free(cache->base, memory, size);
 		return;
@@ -103,6 +160,7 @@ void cache_init(struct cache *cache, const struct wh_alloc *base)
 	*cache = (struct cache){
 		.base = base, .alloc = { .alloc = cache_alloc, .free = cache_free, .ctx = cache }
 	};
+	wh_list_init(&cache->slabs);
 }
 
 void cache_fini(struct cache *cache)
@@ -115,4 +173,9 @@ void cache_fini(struct cache *cache)
 		}
 	}
 	cache->bytes = 0;
+	while (cache->slabs.next && !wh_list_empty(&cache->slabs))
+		wh_free(cache->base,
+			WH_LIST_ENTRY(wh_list_pop_front(&cache->slabs), struct slab, node),
+			CACHE_SLAB_SIZE);
+	cache->slabs_empty = 0;
 }
