@@ -56,8 +56,8 @@ void pool_put(struct pool *pool, void *object);
  * connection that moves little touches one page of each; a C library's headers and
  * footers double that. */
 #define CACHE_SLAB_BLOCK WH_NET_TCP_BUFFER_START
-#define CACHE_SLAB_SIZE (256u << 10)
-#define CACHE_SLABS_SPARE 4u /* empty ones that are kept: buffers of 30 connections */
+#define CACHE_SLAB_SIZE (1u << 20)
+#define CACHE_SLABS_SPARE 1u /* empty ones that are kept: buffers of 31 connections */
 struct cache {
 	const struct wh_alloc *base;
 	struct wh_alloc alloc;
