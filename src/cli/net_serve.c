@@ -19,6 +19,8 @@
 
 #include "net.h"
 
+#define ACCEPT_AGAIN_NS 500000000ull
+
 struct client {
 	struct net_serve *serve;
 	int fd; /* -1 = free */
@@ -33,6 +35,7 @@ struct net_serve {
 	struct wh_gateway *gateway;
 	struct wh_net_switch *net_switch;
 	struct wh_loop_fd listener; /* -1 = none */
+	struct wh_loop_timer again; /* out of descriptors: the listener waits */
 	bool once;                  /* an inherited connection: its end is ours */
 	dev_t device;               /* of the socket that we made */
 	ino_t inode;
@@ -179,6 +182,10 @@ static void accept_client(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct net_serve *s = watch->ctx;
 	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+		(void)wh_loop_modify(s->loop, watch, 0); /* at worst we are woken again */
+		wh_loop_timer_start(s->loop, &s->again, wh_loop_now(s->loop) + ACCEPT_AGAIN_NS);
+	}
 	if (fd < 0)
 		return;
 	if (clients_count(s) < WH_SWITCH_GUESTS_MAX) {
@@ -189,6 +196,12 @@ static void accept_client(struct wh_loop_fd *watch, uint32_t events)
 	}
 	cli_error("net: a guest was sent away: %u are here", WH_SWITCH_GUESTS_MAX);
 	wh_os_close(&fd);
+}
+
+static void accept_again(struct wh_loop_timer *timer)
+{
+	struct net_serve *s = timer->ctx;
+	(void)wh_loop_modify(s->loop, &s->listener, WH_LOOP_READ);
 }
 
 /* ---- where they come from ---- */
@@ -300,6 +313,7 @@ int net_serve_start(const struct net_options *o, struct wh_loop *loop, struct wh
 		s->listener = (struct wh_loop_fd){
 			.fd = fd, .events = WH_LOOP_READ, .fn = accept_client, .ctx = s
 		};
+		wh_loop_timer_init(&s->again, accept_again, s);
 		error = wh_loop_add(loop, &s->listener);
 	} else if (!error) {
 		s->once = strncmp(o->listen, "unix:", 5) != 0;

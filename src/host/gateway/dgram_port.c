@@ -7,9 +7,12 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+/* The kernel does not tell that the peer's socket is gone, and lets nobody else send meanwhile. */
+#define PROBE_NS 2000000000ull
 
 int dgram_init(struct wh_socket_port *s)
 {
@@ -94,6 +97,32 @@ int dgram_send(struct wh_net_port *port, const struct wh_net_frame *f)
 
 /* ---- guest -> user ---- */
 
+/* Which file its address is; numbers of removed files are used again, so the time tells. 0 = none. */
+static uint64_t peer_file(const struct wh_socket_port *s)
+{
+	struct stat st;
+	if (!s->peer.sun_path[0] || lstat(s->peer.sun_path, &st))
+		return 0;
+	return ((uint64_t)st.st_ctim.tv_sec * 1000000000u + (uint64_t)st.st_ctim.tv_nsec) ^
+	       st.st_ino << 32;
+}
+
+static void probe_later(struct wh_socket_port *s)
+{
+	wh_loop_timer_start(s->loop, &s->timer, wh_loop_now(s->loop) + PROBE_NS);
+}
+
+void dgram_probe(struct wh_socket_port *s)
+{
+	if (!s->connected || s->fixed_peer)
+		return;
+	if (peer_file(s) != s->peer_file ||
+	    connect(s->config.fd, (struct sockaddr *)&s->peer, s->peer_size))
+		peer_forget(s);
+	else
+		probe_later(s);
+}
+
 /* The first one to send a frame gets the link, if it has an address for answers. */
 static bool peer_take(struct wh_socket_port *s, const struct mmsghdr *m)
 {
@@ -103,6 +132,11 @@ static bool peer_take(struct wh_socket_port *s, const struct mmsghdr *m)
 	    connect(s->config.fd, m->msg_hdr.msg_name, m->msg_hdr.msg_namelen))
 		return false;
 	s->connected = true;
+	s->peer_size = m->msg_hdr.msg_namelen;
+	memset(&s->peer, 0, sizeof s->peer);
+	memcpy(&s->peer, m->msg_hdr.msg_name, s->peer_size);
+	s->peer_file = peer_file(s);
+	probe_later(s);
 	if (s->config.changed)
 		s->config.changed(s->config.ctx);
 	return true;
@@ -121,7 +155,7 @@ void dgram_read(struct wh_socket_port *s)
 {
 	struct mmsghdr messages[SOCKET_BURST_MAX] = { 0 };
 	struct iovec iov[SOCKET_BURST_MAX];
-	struct sockaddr_un from;
+	struct sockaddr_un from = { 0 };
 	/* Until a peer is known one at a time: those of others must not pass for its own. */
 	uint32_t count = s->connected ? s->slot_count : 1;
 	for (uint32_t i = 0; i < count; i++) {

@@ -114,6 +114,10 @@ static void port_resume(struct wh_net_port *port)
 static void timer_due(struct wh_loop_timer *timer)
 {
 	struct wh_socket_port *s = timer->ctx;
+	if (!s->ended && is_dgram(s)) {
+		dgram_probe(s);
+		return;
+	}
 	if (!s->ended)
 		s->ended = "no handshake";
 	end(s);

@@ -5,6 +5,8 @@
 #include "socket_wire.h"
 
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <wherry/base/errors.h>
 
 #define SOCKET_BURST_MAX 64u /* datagrams per system call */
@@ -14,7 +16,7 @@ enum socket_state { SOCKET_HELLO, SOCKET_COMMAND, SOCKET_OPEN };
 struct wh_socket_port {
 	struct wh_net_port port;
 	struct wh_loop_fd watch;
-	struct wh_loop_timer timer; /* of the handshake */
+	struct wh_loop_timer timer; /* of the handshake, or the next probe */
 	struct wh_loop *loop;
 	struct wh_socket_config config;
 	const struct wh_alloc *alloc;
@@ -30,6 +32,9 @@ struct wh_socket_port {
 	uint32_t in_sizes[SOCKET_BURST_MAX], out_sizes[SOCKET_BURST_MAX];
 	bool connected;  /* somebody is there: answers go to them */
 	bool fixed_peer; /* by whoever made the socket */
+	struct sockaddr_un peer;
+	socklen_t peer_size;
+	uint64_t peer_file;
 	uint8_t in[WH_SOCKET_BUFFER_SIZE], out[WH_SOCKET_BUFFER_SIZE];
 };
 
@@ -50,6 +55,8 @@ int dgram_init(struct wh_socket_port *s);
 int dgram_send(struct wh_net_port *port, const struct wh_net_frame *frame);
 void dgram_write(struct wh_socket_port *s);
 void dgram_read(struct wh_socket_port *s);
+/* Is the peer still there? */
+void dgram_probe(struct wh_socket_port *s);
 void dgram_frames(struct wh_socket_port *s);
 
 #endif

@@ -354,6 +354,17 @@ static void dgram_peers(void)
 	CHECK_EQ(t.frames, 2);
 	CHECK_EQ(t.changed, 2);
 	CHECK(!t.gone);
+	/* gone without a frame to notice it by: the probe does */
+	wh_os_close(&peers[1]);
+	unlink(self[1].sun_path);
+	peers[1] = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	CHECK_EQ(bind(peers[1], (struct sockaddr *)&self[1], sizeof self[1]), 0);
+	for (int i = 0; i < 100 && connect(peers[1], (struct sockaddr *)&at, sizeof at); i++)
+		wh_loop_step(t.loop, 50);
+	CHECK_EQ(send(peers[1], frame, 60, 0), 60);
+	settle();
+	CHECK_EQ(t.changed, 3);
+	CHECK_EQ(send_frame(60), 0);
 	wh_os_close(&peers[1]);
 	for (int i = 0; i < 2; i++)
 		unlink(self[i].sun_path);
