@@ -210,7 +210,17 @@ trap_common:
 	iretq
 	.size cpu_trap_stubs, . - cpu_trap_stubs
 
-/* Interrupts only end a halt (cpu_halt below): acknowledge, nothing else. */
+/* Interrupts only end a halt (cpu_halt below): acknowledge, nothing else. One that is taken between sti
+ * and hlt must end the hlt as well. Processors do not take it there (sti's shadow), but nested virtual
+ * machines under emulation have been seen to. */
+	.macro skip_halt rip
+	lea cpu_halt_hlt(%rip), %rax
+	cmp %rax, \rip
+	jne 1f
+	incq \rip
+1:
+	.endm
+
 	.section .text.cpu_irq, "ax", @progbits
 	.globl cpu_irq_x2apic, cpu_irq_xapic
 	.hidden cpu_irq_x2apic, cpu_irq_xapic
@@ -220,6 +230,7 @@ cpu_irq_x2apic:
 	push %rax
 	push %rcx
 	push %rdx
+	skip_halt 24(%rsp)
 	mov $0x80b, %ecx
 	xor %eax, %eax
 	xor %edx, %edx
@@ -234,6 +245,7 @@ cpu_irq_x2apic:
 	.balign 16
 cpu_irq_xapic:
 	push %rax
+	skip_halt 8(%rsp)
 	mov $0xfee000b0, %eax
 	movl $0, (%rax)
 	pop %rax
@@ -247,6 +259,7 @@ cpu_irq_xapic:
 	.type cpu_halt, @function
 cpu_halt:
 	sti
+cpu_halt_hlt:
 	hlt
 	cli
 	ret
