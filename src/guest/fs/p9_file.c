@@ -94,6 +94,8 @@ static int p9_sync(struct fs_file *f, bool data_only)
 	return p9_call(p9_of(f->node), &t, &r);
 }
 
+#define DIRENT_SIZE_MAX 288u /* one with the longest name, in either format */
+
 /* Entries of one Treaddir into the caller's buffer; bytes put. */
 static int convert(struct fs_file *f, const uint8_t *from, uint32_t from_size, void *to,
 		   uint32_t size)
@@ -125,7 +127,12 @@ static int p9_getdents(struct fs_file *f, void *buffer, uint32_t size)
 	if (!payload.base)
 		return -WH_ENOMEM;
 	t.fid = file_of(f)->fid;
+	/* No more than surely fits (a name of 5 letters grows most, from 29 bytes to 32): going back in a
+	 * folder while its files are removed misses some on hosts whose offsets are positions. */
+	uint32_t fits = size / 32 * 29;
 	t.count = READDIR_SIZE < max ? READDIR_SIZE : max;
+	if (fits > DIRENT_SIZE_MAX && fits < t.count)
+		t.count = fits;
 	int e = drv_p9_call(p9_dev(n), &t, &payload, answer, sizeof answer, &r);
 	if (e >= 0)
 		e = convert(f, payload.base, r.count < t.count ? r.count : t.count, buffer, size);

@@ -31,6 +31,7 @@
 #include <wherry/dev_9p.h>
 
 #define DIRENTS_SIZE 8192u
+#define DIRENT_SIZE_MAX 280u /* struct linux_dirent64 with a name of 255 bytes */
 #define MODE_MASK 01777u
 #define OPEN_MASK (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC | O_DSYNC)
 
@@ -294,7 +295,14 @@ static int hostdir_readdir(void *ctx, struct wh_p9_request *q)
 		return -errno;
 	n->at = q->t.offset;
 	for (;;) {
-		long size = syscall(SYS_getdents64, n->io, buffer, sizeof buffer);
+		/* No more than fits: some file systems lose entries when one seeks back while others are
+		 * removed (tmpfs before Linux 6.6). A 9P entry is at most 7/6 of a dirent64 (4 letters). */
+		size_t room = (size_t)(q->payload_size - q->r.count) / 7 * 6;
+		if (room < DIRENT_SIZE_MAX && q->r.count)
+			return 0;
+		if (room > sizeof buffer || room < DIRENT_SIZE_MAX)
+			room = sizeof buffer;
+		long size = syscall(SYS_getdents64, n->io, buffer, room);
 		if (size < 0)
 			return q->r.count ? 0 : -errno;
 		if (!size)
