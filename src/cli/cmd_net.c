@@ -33,6 +33,10 @@ enum {
 	OPT_READY_FD,
 	OPT_LISTEN,
 	OPT_PROTOCOL,
+	OPT_ALLOW,
+	OPT_DENY,
+	OPT_CONTROL,
+	OPT_JSON,
 	OPT_VERBOSE,
 };
 
@@ -47,20 +51,29 @@ static const struct cli_option options[] = {
 	{ OPT_HOST_LOOPBACK, "host-loopback", 0, NULL, "10.0.2.2 is the host's 127.0.0.1" },
 	{ OPT_NO_OUTBOUND, "no-outbound", 0, NULL, "nothing but published ports and DNS" },
 	{ OPT_NO_IPV6, "no-ipv6", 0, NULL, "IPv4 only" },
+	{ OPT_ALLOW, "allow", 0, "RULE", "[in:]ADDR[/PREFIX][:PORT][/tcp], * = all" },
+	{ OPT_DENY, "deny", 0, "RULE", "the first rule that fits decides" },
 	{ OPT_MAP_ROOT, "map-root", 'r', NULL, "run: be user 0 inside" },
 	{ OPT_PCAP, "pcap", 0, "FILE", "write every frame to FILE" },
 	{ OPT_READY_FD, "ready-fd", 0, "FD", "write a line to FD when the network serves" },
+	{ OPT_CONTROL, "control", 0, "PATH",
+	  "socket for expose, rules, flows... (or WHERRY_CONTROL)" },
+	{ OPT_JSON, "json", 0, NULL, "rules, flows...: lines of JSON" },
 	{ OPT_VERBOSE, "verbose", 0, NULL, "say what is done" },
 };
 
 const struct cli_command cli_command_net = {
 	.name = "net",
 	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
-		    "serve --listen ADDRESS [OPTIONS]",
+		    "serve --listen ADDRESS [OPTIONS] | "
+		    "expose|unexpose|rules|flows|stats|pcap|dns|policy --control PATH",
 	.summary = "give a program, a namespace or machines a network without privileges",
-	.details = "Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
-		   "10.0.2.3 a DNS server. -p [ADDR:]HOST:GUEST[/udp] listens on loopback unless\n"
-		   "ADDR says otherwise.",
+	.details =
+		"Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
+		"10.0.2.3 a DNS server. -p [ADDR:]HOST:GUEST[/udp] listens on loopback unless\n"
+		"ADDR says otherwise. A gateway with --control PATH can be asked and told:\n"
+		"expose HOST:GUEST, unexpose ID, rules, flows, stats, pcap start FILE, pcap stop,\n"
+		"dns [add NAME ADDRESS | remove NAME], policy [allow|deny RULE | remove ID].",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
 	.run = cmd_net,
@@ -76,6 +89,8 @@ struct net {
 	struct wh_loop_fd ended; /* pidfd of command or namespace's process, or inotify */
 	struct wh_os_signals signals;
 };
+
+static struct net_control_request request; /* verbs that talk to a running gateway */
 
 /* ---- options ---- */
 
@@ -150,6 +165,15 @@ static int option_take(struct net_options *o, int id, const char *value)
 	case OPT_NO_IPV6:
 		o->no_ip6 = true;
 		return 0;
+	case OPT_ALLOW:
+	case OPT_DENY:
+		return net_policy_take(&o->control, id == OPT_DENY, value);
+	case OPT_CONTROL:
+		o->control.path = request.path = value;
+		return 0;
+	case OPT_JSON:
+		request.json = true;
+		return 0;
 	case OPT_MAP_ROOT:
 		o->map_root = true;
 		return 0;
@@ -168,7 +192,11 @@ static int option_take(struct net_options *o, int id, const char *value)
 
 static int options_check(const struct net_options *o, const char *verb)
 {
-	if (!verb) {
+	if (request.verb) {
+		return CLI_END;
+	} else if (request.json) {
+		cli_error("net: --json is for rules, flows and others that print");
+	} else if (!verb) {
 		cli_error("net: run, attach or serve must follow (see: wherry net --help)");
 	} else if (o->serve &&
 		   (!o->listen || o->netns || o->argv[0] || o->map_root || o->interface)) {
@@ -204,14 +232,25 @@ static int options_read(struct net_options *o, int argc, char **argv)
 	while ((id = cli_next(&parser, &value)) != CLI_END) {
 		if (id == CLI_BAD || id == CLI_HELP)
 			return id;
+		if (id == CLI_OPERAND && request.verb) {
+			if (request.operand_count == NET_CONTROL_OPERANDS_MAX) {
+				cli_error("net %s: too many words", verb);
+				return CLI_BAD;
+			}
+			request.operands[request.operand_count++] = value;
+			continue;
+		}
 		if (id == CLI_OPERAND && verb) { /* the command, even without -- */
 			parser.index--;
 			break;
 		}
-		if (id == CLI_OPERAND)
+		if (id == CLI_OPERAND) {
 			verb = value;
-		else if (option_take(o, id, value))
+			if (net_control_verb(verb))
+				request.verb = verb;
+		} else if (option_take(o, id, value)) {
 			return CLI_BAD;
+		}
 	}
 	o->argv = argv + parser.index;
 	o->attach = verb && !strcmp(verb, "attach");
@@ -323,6 +362,8 @@ static int gateway_start(struct net *n)
 	int status = publish(n);
 	if (!status && n->options.serve)
 		status = net_serve_start(&n->options, n->loop, n->gateway);
+	if (!status)
+		status = net_control_start(&n->options.control, n->gateway, n->loop);
 	return status ? status : capture(n);
 }
 
@@ -482,6 +523,8 @@ int cmd_net(int argc, char **argv)
 	int result = options_read(&n->options, argc, argv);
 	if (result != CLI_END)
 		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
+	if (request.verb)
+		return net_control_ask(&request);
 	n->log = (struct wh_log){ .fn = log_line,
 				  .level = n->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
 	struct wh_gateway_config config = gateway_config(n);
@@ -496,6 +539,7 @@ int cmd_net(int argc, char **argv)
 	status = gateway_start(n);
 	if (!status)
 		status = serve(n);
+	net_control_end();
 	if (n->options.serve && n->gateway)
 		net_serve_end(n->options.verbose);
 	if (n->child.pid > 0 && !n->options.attach)

@@ -5,7 +5,7 @@
 /*
  * `wherry net`, in parts: cmd_net.c reads the options and runs the gateway, net_child.c is the
  * process that enters namespaces, makes the tap there and becomes the command; net_serve.c lets machines
- * of others in.
+ * of others in; net_control.c talks to a gateway that runs.
  */
 
 #include <sys/types.h>
@@ -14,6 +14,7 @@
 #include <wherry/tap.h>
 
 #include "cli.h"
+#include "net_control.h"
 
 #define NET_PUBLISH_MAX 64u
 
@@ -28,6 +29,7 @@ struct net_options {
 	struct wh_net_end dns[WH_GATEWAY_RESOLVERS_MAX];
 	uint32_t dns_count;
 	bool host_loopback, no_outbound, no_ip6, map_root, verbose;
+	struct net_control_options control;
 	int ready_fd;      /* -1 = none */
 	char *const *argv; /* of the command */
 };

@@ -12,6 +12,7 @@
 #include <wherry/vmm.h>
 
 #include "cli.h"
+#include "net_control.h"
 
 #define RUN_PUBLISH_MAX 64u
 #define RUN_DISKS_MAX 16u
@@ -46,7 +47,8 @@ struct run_options {
 	unsigned volume_count;
 	unsigned env_count;
 	const char *name;
-	bool timeline, verbose;
+	bool timeline, verbose, host_loopback;
+	struct net_control_options control;
 	const char *image;
 	const char *const *argv;          /* of the guest, argv[0] first */
 	const char *env[RUN_ENV_MAX + 1]; /* NULL-terminated; last: most of it is never touched */

@@ -96,6 +96,7 @@ static struct wh_gateway_config gateway_config(const struct run *r)
 {
 	struct wh_gateway_config c = WH_GATEWAY_CONFIG_INIT;
 	c.log = r->log;
+	c.host_loopback = r->options.host_loopback;
 	c.hostname = r->options.name ? r->options.name : wh_vmm_image_manifest(r->image)->name;
 	return c;
 }
@@ -143,7 +144,8 @@ static int attach_network(struct run *r)
 		cli_error("network: %s (errno %d)", diag.text, -error);
 		return CLI_ERROR;
 	}
-	return publish(r);
+	int status = publish(r);
+	return status ? status : net_control_start(&r->options.control, d->gateway, r->loop);
 }
 
 /* ---- disks ---- */
@@ -289,6 +291,10 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 		status = prepare_volumes(r, config);
 	if (!status && (r->options.publish_count || (uses & WH_MANIFEST_USES_NET)))
 		status = prepare_network(r, config);
+	if (!status && !r->devices->network && r->options.control.path) {
+		cli_error("--control: this image has no network");
+		status = CLI_ERROR;
+	}
 	return status;
 }
 
@@ -311,6 +317,7 @@ int run_devices_attach(struct run *r)
 int run_devices_finish(struct run *r)
 {
 	int status = CLI_OK;
+	net_control_end();
 	if (r->devices && r->devices->gateway && r->ended)
 		(void)wh_gateway_finish(r->devices->gateway, NETWORK_FINISH_MS); /* best effort */
 	if (!r->devices || !r->devices->disks)

@@ -19,12 +19,20 @@ enum {
 	OPT_SANDBOX,
 	OPT_TIMELINE,
 	OPT_VERBOSE,
+	OPT_ALLOW,
+	OPT_DENY,
+	OPT_HOST_LOOPBACK,
+	OPT_CONTROL,
 };
 
 static const struct cli_option options[] = {
 	{ OPT_ENGINE, "engine", 0, "ENGINE", "auto, proc (a confined process) or kvm" },
 	{ OPT_MEMORY, "memory", 0, "SIZE", "RAM of the guest: 64M, 2G..." },
 	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host to the guest" },
+	{ OPT_HOST_LOOPBACK, "host-loopback", 0, NULL, "10.0.2.2 is the host's 127.0.0.1" },
+	{ OPT_ALLOW, "allow", 0, "RULE", "network: [in:]ADDR[/PREFIX][:PORT][/tcp], * = all" },
+	{ OPT_DENY, "deny", 0, "RULE", "network: the first rule that fits decides" },
+	{ OPT_CONTROL, "control", 0, "PATH", "socket for wherry net rules, flows, expose..." },
 	{ OPT_DISK, "disk", 0, "NAME=FILE[,format=raw|qcow2][,ro]",
 	  "a disk, /dev/NAME in the guest" },
 	{ OPT_VOLUME, "volume", 'v', "DIR:PATH[:ro]", "share a folder with the guest" },
@@ -222,6 +230,15 @@ static int take(struct run_options *o, int id, const char *value)
 		return add_volume(o, value);
 	case OPT_ENV:
 		return add_env(o, value);
+	case OPT_HOST_LOOPBACK:
+		o->host_loopback = true;
+		return 0;
+	case OPT_ALLOW:
+	case OPT_DENY:
+		return net_policy_take(&o->control, id == OPT_DENY, value);
+	case OPT_CONTROL:
+		o->control.path = value;
+		return 0;
 	case OPT_NAME:
 		return take_name(o, value);
 	case OPT_TIMELINE:

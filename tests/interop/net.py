@@ -7,6 +7,7 @@ usage: net.py WHERRY [CASE...]
 The test makes a network namespace of its own first: that is the "host", so that ports, name server and
 addresses are free and nothing of the machine is touched."""
 import hashlib
+import json
 import os
 import re
 import select
@@ -176,6 +177,19 @@ def in_name():
         fail(str(found))
 
 
+def in_control(gateway, outside):
+    """Goes on at each line of standard input."""
+    threading.Thread(target=tcp_server, args=(socket.AF_INET,), daemon=True).start()
+    print("denied" if socket.socket().connect_ex((outside, PORT)) == 111 else "?", flush=True)
+    sys.stdin.readline()
+    with connect(outside) as c:
+        c.sendall(b"r 0\n")
+        print("connected", flush=True)
+        sys.stdin.readline()
+        print(socket.gethostbyname("db.test"), flush=True)
+        sys.stdin.read()
+
+
 def in_server(sockets_ready):
     """For published ports: the same servers inside."""
     for f in tcp_server, udp_server:
@@ -271,6 +285,82 @@ def case_publish(n):
         p.stdin.close()
         if p.wait(10):
             fail(f"status {p.returncode}: {p.stderr.read()}")
+
+
+def case_control(n):
+    """A network that runs is looked into and changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, capture = os.path.join(folder, "control"), os.path.join(folder, "pcap")
+
+        def ask(*words, status=0):
+            p = subprocess.run([n.wherry, "net", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=dict(os.environ, WHERRY_CONTROL=path), timeout=20)
+            if p.returncode != status:
+                fail(f"{words}: {p.returncode} {p.stdout} {p.stderr}")
+            return p.stdout if not status else p.stderr
+
+        ask("rules", status=125)  # nobody there
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(path)
+        inside = f"in_control({GATEWAY4!r}, {OUTSIDE4!r})"
+        p = subprocess.Popen([n.wherry, "net", "run", "--control", path, "--host-loopback", "--deny", f"{OUTSIDE4}:{PORT}/tcp",
+                              "--", *n.me, "--inside", inside],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            if p.stdout.readline().strip() != "denied":
+                fail("a denied address was reached")
+            if stat.S_IMODE(os.stat(path).st_mode) != 0o600:
+                fail("others may use the socket")
+            if n.run("--control", path, command=["true"])[0] != 125:
+                fail("two gateways at one socket")
+            rules = [json.loads(line) for line in ask("policy", "--json").splitlines()]
+            if [(r["action"], r["rule"], r["hits"]) for r in rules] != [("deny", f"{OUTSIDE4}:{PORT}/tcp", 1)]:
+                fail(f"policy: {rules}")
+            ask("policy", "allow", "*", str(rules[0]["id"]))
+            ask("pcap", "start", capture)
+            ask("pcap", "start", os.path.join(folder, "second"), status=125)
+            p.stdin.write("go\n")
+            p.stdin.flush()
+            if p.stdout.readline().strip() != "connected":
+                fail("an allowed address was not reached")
+            flows = [json.loads(line) for line in ask("flows", "--json").splitlines()]
+            if not [f for f in flows if f["peer"] == f"{OUTSIDE4}:{PORT}" and f["host_peer"] == f["peer"] and
+                    f["state"] == "ESTABLISHED" and f["bytes_out"] == 4 and f["guest"].startswith("10.0.2.15:")]:
+                fail(f"flows: {flows}")
+            if f"-> {OUTSIDE4}:{PORT}" not in ask("flows"):
+                fail("flows as text")
+            exposed = json.loads(ask("expose", "0:7000", "--json"))
+            if "-> 7000" not in ask("rules", "--control", path):
+                fail("rules")
+            port = int(exposed["host"].rsplit(":", 1)[1])
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as c:
+                c.sendall(b"e\nhello\n")
+                if c.makefile("rb").read() != b"hello\n":
+                    fail("the port that was exposed")
+            ask("unexpose", str(exposed["id"]))
+            if socket.socket().connect_ex(("127.0.0.1", port)) != 111:
+                fail("the port is still there")
+            if "no published port" not in ask("unexpose", str(exposed["id"]), status=125):
+                fail("unexpose twice")
+            ask("dns", "add", "db.test", "192.0.2.99")
+            if "db.test 192.0.2.99" not in ask("dns"):
+                fail("dns")
+            p.stdin.write("go\n")
+            p.stdin.flush()
+            if p.stdout.readline().strip() != "192.0.2.99":
+                fail("the name")
+            ask("dns", "remove", "db.test")
+            ask("pcap", "stop")
+            size = os.path.getsize(capture)
+            if size < 200 or open(capture, "rb").read(4) != b"\x4d\x3c\xb2\xa1":
+                fail(f"capture of {size} bytes")
+            if not re.search(r"^policy_denied +1$", ask("stats"), re.M):
+                fail("stats")
+        finally:
+            p.stdin.close()
+            p.wait(20)
+        if p.returncode or os.path.exists(path):
+            fail(f"status {p.returncode}, or the socket is left")
 
 
 def case_signals(n):

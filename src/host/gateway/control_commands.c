@@ -291,6 +291,8 @@ static void pcap(struct control_client *c, const struct words *w)
 	pcap_end(control); /* one that had failed */
 	control->pcap_fd = c->fd;
 	c->fd = -1;
+	(void)ftruncate(control->pcap_fd,
+			0); /* a client cannot know whether it may; pipes have no size */
 	int error = wh_gateway_pcap(control->gateway, control->pcap_fd);
 	if (!error) {
 		done(c);

@@ -2,8 +2,8 @@
 /*
  * DNS forwarder: what the guest asks at the DNS address, by UDP or TCP.
  *
- * A question is answered from here (gateway.internal, host.internal, localhost, the host's hosts
- * file), or passed on unchanged but for its id: EDNS sizes, cookies and DNSSEC bits are
+ * A question is answered from here (gateway.internal, host.internal, localhost, names added at run
+ * time, the host's hosts file), or passed on unchanged but for its id: EDNS sizes, cookies and DNSSEC bits are
  * between the guest and the server. By UDP it is asked over UDP from a fresh socket with a random
  * port and id (RFC 5452), by TCP over TCP, so that an answer with TC set is asked again by the
  * guest itself. Answers must come from a server that was asked, with our id and

@@ -581,6 +581,9 @@ void tcp_flows_list(struct wh_gateway *gateway, struct flow_list *list)
 			to->host_peer = flow->client;
 		if (!flow->tcp) {
 			to->peer = flow->client;
+			to->guest.ip = gateway->guest[0];
+			if (flow->rule)
+				to->guest.port = flow->rule->config.guest_port;
 			continue;
 		}
 		const struct wh_net_tuple *tuple = wh_net_tcp_tuple(flow->tcp);

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * wherry net expose | unexpose | rules | flows | stats | pcap | dns | policy, and the socket that answers
+ * them. The protocol is docs/spec/gateway-control.md; with --json its lines are printed as they come.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <wherry/os.h>
+
+#include "net_control.h"
+
+#define ANSWER_TIMEOUT_S 10
+#define LINE_SIZE 8192 /* longest line of a reply */
+#define FIELD_SIZE 512
+
+/* ---- to be controlled ---- */
+
+static struct wh_gateway_control *the_control; /* one per process */
+
+int net_policy_take(struct net_control_options *o, bool deny, const char *text)
+{
+	struct wh_gateway_policy policy;
+	struct wh_diag diag;
+	if (o->policy_count == WH_GATEWAY_POLICIES_MAX) {
+		cli_error("at most %u times --allow and --deny", WH_GATEWAY_POLICIES_MAX);
+		return CLI_BAD;
+	}
+	if (wh_gateway_policy_parse(text, deny, &policy, &diag) < 0) {
+		cli_error("--%s %s", deny ? "deny" : "allow", diag.text);
+		return CLI_BAD;
+	}
+	o->policy[o->policy_count++] = (struct net_policy){ deny, text };
+	return 0;
+}
+
+int net_control_start(const struct net_control_options *o, struct wh_gateway *gateway,
+		      struct wh_loop *loop)
+{
+	struct wh_diag diag = { "" };
+	for (unsigned i = 0; i < o->policy_count; i++) {
+		struct wh_gateway_policy policy;
+		int error = wh_gateway_policy_parse(o->policy[i].text, o->policy[i].deny, &policy,
+						    &diag);
+		if (error >= 0)
+			error = wh_gateway_policy_add(gateway, &policy, 0, NULL);
+		if (error < 0) {
+			cli_error("%s: %s", o->policy[i].text, strerror(-error));
+			return CLI_ERROR;
+		}
+	}
+	if (!o->path || wh_gateway_control_new(gateway, loop, o->path, &the_control, &diag) >= 0)
+		return CLI_OK;
+	cli_error("--control %s", diag.text);
+	return CLI_ERROR;
+}
+
+void net_control_end(void)
+{
+	wh_gateway_control_free(the_control);
+	the_control = NULL;
+}
+
+/* ---- replies: objects of one level ---- */
+
+/* The string or word at *at as text; *at moves behind it. false: the line is broken. */
+static bool value_read(const char **at, char to[FIELD_SIZE])
+{
+	const char *p = *at;
+	size_t n = 0;
+	bool quoted = *p == '"';
+	for (p += quoted; *p && (quoted ? *p != '"' : *p != ',' && *p != '}'); p++) {
+		if (quoted && *p == '\\' && p[1])
+			p++;
+		if (n < FIELD_SIZE - 1)
+			to[n++] = *p;
+	}
+	to[n] = 0;
+	if (quoted && *p != '"')
+		return false;
+	*at = p + quoted;
+	return true;
+}
+
+/* The member at *at, which is behind '{' or ','. false: there is none, or the line is broken. */
+static bool member_read(const char **at, char key[FIELD_SIZE], char value[FIELD_SIZE])
+{
+	if ((**at != '{' && **at != ',') || (*at)[1] != '"')
+		return false;
+	++*at;
+	if (!value_read(at, key) || **at != ':')
+		return false;
+	++*at;
+	return value_read(at, value);
+}
+
+/* The value of a member, "" when there is none. */
+static const char *field(const char *line, const char *name, char to[FIELD_SIZE])
+{
+	char key[FIELD_SIZE];
+	const char *at = line;
+	while (member_read(&at, key, to))
+		if (!strcmp(key, name))
+			return to;
+	to[0] = 0;
+	return to;
+}
+
+/* ---- as text ---- */
+
+#define FIELD(line, name) field((line), (name), (char[FIELD_SIZE]){ 0 })
+
+static void published_show(const char *line)
+{
+	printf("%-4s %s  %-28s -> %-5s  %s waiting%s\n", FIELD(line, "id"), FIELD(line, "protocol"),
+	       FIELD(line, "host"), FIELD(line, "guest_port"), FIELD(line, "waiting"),
+	       strcmp(FIELD(line, "activated"), "true") ? "" : ", was used");
+}
+
+static void flow_show(const char *line)
+{
+	bool in = !strcmp(FIELD(line, "direction"), "in");
+	const char *state = FIELD(line, "state");
+	printf("%-6s %s  %-24s %s %-24s %-12s out %s in %s bytes, rtt %s us, %s ms old\n",
+	       FIELD(line, "id"), FIELD(line, "protocol"), FIELD(line, "guest"), in ? "<-" : "->",
+	       FIELD(line, "peer"), *state ? state : "-", FIELD(line, "bytes_out"),
+	       FIELD(line, "bytes_in"), FIELD(line, "rtt_us"), FIELD(line, "age_ms"));
+}
+
+static void stats_show(const char *line)
+{
+	char key[FIELD_SIZE], value[FIELD_SIZE];
+	while (member_read(&line, key, value))
+		printf("%-28s %s\n", key, value);
+}
+
+static void dns_show(const char *line)
+{
+	const char *resolver = FIELD(line, "resolver");
+	if (*resolver)
+		printf("server %s\n", resolver);
+	else
+		printf("name   %s %s\n", FIELD(line, "name"), FIELD(line, "address"));
+}
+
+static void policy_show(const char *line)
+{
+	if (*FIELD(line, "rule"))
+		printf("%-4s %-5s %-44s %s hits\n", FIELD(line, "id"), FIELD(line, "action"),
+		       FIELD(line, "rule"), FIELD(line, "hits"));
+	else
+		printf("%s\n", FIELD(line, "id"));
+}
+
+static const struct verb {
+	const char *name;
+	unsigned min, max; /* operands */
+	void (*show)(const char *line);
+	const char *usage;
+} verbs[] = {
+	{ "expose", 1, 1, published_show, "[ADDR:]HOST:GUEST[/udp]" },
+	{ "unexpose", 1, 1, NULL, "ID" },
+	{ "rules", 0, 0, published_show, "" },
+	{ "flows", 0, 0, flow_show, "" },
+	{ "stats", 0, 0, stats_show, "" },
+	{ "pcap", 1, 2, NULL, "start FILE | stop" },
+	{ "dns", 0, 3, dns_show, "[add NAME ADDRESS | remove NAME]" },
+	{ "policy", 0, 3, policy_show,
+	  "[allow RULE [BEFORE-ID] | deny RULE [BEFORE-ID] | remove ID]" },
+};
+
+static const struct verb *verb_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+		if (!strcmp(verbs[i].name, name))
+			return &verbs[i];
+	return NULL;
+}
+
+bool net_control_verb(const char *verb)
+{
+	return verb_find(verb) != NULL;
+}
+
+/* ---- the request ---- */
+
+static int request_text(const struct net_control_request *r, const struct verb *verb, char *to,
+			size_t size)
+{
+	size_t n = (size_t)snprintf(to, size, "%s", r->verb);
+	unsigned count = r->operand_count;
+	bool pcap = !strcmp(r->verb, "pcap");
+	if (count < verb->min || count > verb->max ||
+	    (pcap && (count == 2) != !strcmp(r->operands[0], "start"))) {
+		cli_error("net %s takes: %s", r->verb, *verb->usage ? verb->usage : "nothing");
+		return CLI_ERROR;
+	}
+	for (unsigned i = 0; i < (pcap ? 1 : count); i++) {
+		const char *word = r->operands[i];
+		if (!*word || strpbrk(word, " \n") || n + strlen(word) + 2 >= size) {
+			cli_error("net %s: %s cannot be sent", r->verb, *word ? word : "''");
+			return CLI_ERROR;
+		}
+		n += (size_t)snprintf(to + n, size - n, " %s", word);
+	}
+	memcpy(to + n, "\n", 2);
+	return CLI_OK;
+}
+
+static int request_send(int fd, const char *text, int file)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { .space = { 0 } };
+	struct iovec iov = { (void *)(uintptr_t)text, strlen(text) };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1 };
+	if (file >= 0) {
+		h.msg_control = control.space;
+		h.msg_controllen = sizeof control.space;
+		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof file);
+		memcpy(CMSG_DATA(c), &file, sizeof file);
+	}
+	/* One line fits into a socket's buffer: it goes whole. */
+	return sendmsg(fd, &h, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int control_connect(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct timeval limit = { .tv_sec = ANSWER_TIMEOUT_S };
+	if (strlen(path) >= sizeof address.sun_path) {
+		cli_error("--control %s: too long for a socket's name", path);
+		return -1;
+	}
+	strcpy(address.sun_path, path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof address) &&
+	    !setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) &&
+	    !setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit))
+		return fd;
+	cli_error("--control %s: %s", path,
+		  errno == ECONNREFUSED ? "its gateway has ended" : strerror(errno));
+	wh_os_close(&fd);
+	return -1;
+}
+
+/* Shows lines until the one that says how it went. */
+static int reply_show(const struct net_control_request *r, const struct verb *verb, int fd)
+{
+	char line[LINE_SIZE];
+	FILE *in = fdopen(fd, "r");
+	while (in && fgets(line, sizeof line, in) && strchr(line, '\n')) {
+		if (!strncmp(line, "{\"ok\":true", 10))
+			return CLI_OK;
+		if (!strncmp(line, "{\"ok\"", 5)) {
+			cli_error("net %s: %s", r->verb, FIELD(line, "message"));
+			return CLI_ERROR;
+		}
+		if (r->json)
+			fputs(line, stdout);
+		else if (verb->show)
+			verb->show(line);
+	}
+	cli_error("net %s: the gateway did not answer", r->verb);
+	return CLI_ERROR;
+}
+
+int net_control_ask(const struct net_control_request *r)
+{
+	const struct verb *verb = verb_find(r->verb);
+	const char *path = r->path ? r->path : getenv("WHERRY_CONTROL");
+	char text[WH_CONTROL_LINE_SIZE];
+	int file = -1;
+	int status = request_text(r, verb, text, sizeof text);
+	if (status)
+		return status;
+	if (!path || !*path) {
+		cli_error("net %s: --control PATH or WHERRY_CONTROL must say where the gateway "
+			  "listens",
+			  r->verb);
+		return CLI_ERROR;
+	}
+	int fd = control_connect(path);
+	if (fd < 0)
+		return CLI_ERROR;
+	if (r->operand_count == 2 && !strcmp(r->verb, "pcap")) {
+		file = open(r->operands[1], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		if (file < 0) {
+			cli_error("%s: %s", r->operands[1], strerror(errno));
+			return CLI_ERROR;
+		}
+	}
+	int error = request_send(fd, text, file);
+	if (error) {
+		cli_error("--control %s: %s", path, strerror(-error));
+		return CLI_ERROR;
+	}
+	status = reply_show(r, verb, fd);
+	if (fflush(stdout) && !status)
+		status = CLI_ERROR;
+	return status;
+}
