@@ -381,6 +381,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct wh_gateway_rule tcp = { .protocol = WH_GATEWAY_TCP, .guest_port = 80 };
 	struct wh_gateway_rule udp = { .protocol = WH_GATEWAY_UDP, .guest_port = 53 };
 	const uint8_t server[4] = { 192, 0, 2, 53 };
+	struct wh_gateway_policy policy;
+	struct wh_gateway_flow flows[4];
 	memset(&f, 0, sizeof f);
 	f.room = 1000;
 	config.host = &fake_host;
@@ -395,6 +397,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	wh_assert(wh_gateway_new(&config, loop, &gateway, NULL) == 0);
 	(void)wh_gateway_publish(gateway, &tcp, NULL, NULL, NULL);
 	(void)wh_gateway_publish(gateway, &udp, NULL, NULL, NULL);
+	wh_assert(wh_gateway_policy_parse("192.0.2.128/25:1-1023", true, &policy, NULL) == 0);
+	wh_assert(wh_gateway_policy_add(gateway, &policy, 0, NULL) == 0);
 	f.port = (struct wh_net_port){ .send = link_send, .mtu = 1500 };
 	wh_assert(wh_gateway_attach(gateway, &f.port) == 0);
 	f.data = data;
@@ -412,6 +416,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (!(kind & 0x80))
 			(void)wh_loop_step(loop, 0);
 	}
+	for (uint32_t after = 0, n; (n = wh_gateway_flow_list(gateway, after, flows, 4));
+	     after = flows[n - 1].id)
+		wh_assert(flows[n - 1].id > after && flows[0].guest.port);
 	wh_gateway_free(gateway);
 	for (int i = 0; i < SOCKETS_MAX; i++)
 		wh_assert(!f.sockets[i].open);
