@@ -77,7 +77,8 @@ def unpack(deb, cache, modules):
 def kernel(cache, modules=MODULES):
     """Paths of vmlinuz and the modules, fetched on first use; a cache is for one list of modules."""
     done = os.path.join(cache, "complete")
-    if not os.path.exists(done):
+    result = os.path.join(cache, "vmlinuz"), [os.path.join(cache, os.path.basename(m)) for m in modules]
+    if not all(map(os.path.exists, [done, result[0]] + result[1])):
         for tool in ("apt-get", "apt-cache", "dpkg-deb"):
             if not shutil.which(tool):
                 skip(f"no {tool} here to get a kernel with")
@@ -93,7 +94,7 @@ def kernel(cache, modules=MODULES):
         except (subprocess.CalledProcessError, OSError, ValueError, AttributeError) as e:
             skip(f"no Debian cloud kernel: {getattr(e, 'stderr', '') or e}".strip())
         open(done, "w").close()
-    return os.path.join(cache, "vmlinuz"), [os.path.join(cache, os.path.basename(m)) for m in modules]
+    return result
 
 
 class Initramfs:
