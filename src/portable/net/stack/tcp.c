@@ -272,7 +272,8 @@ static bool local_allowed(const struct wh_net *net, const struct wh_net_ip *ip)
 	return wh_net_ip_is_any(ip) || net->config.transparent || wh_net_address_own(net, ip);
 }
 
-/* RFC 6056, algorithm 3: an offset by hash, then one after the other. */
+/* RFC 6056, algorithm 3: an offset by hash, then one after the other. A port that is listened on is no
+ * client's: a connection to it would meet itself (RFC 9293, 3.5, simultaneous open). */
 static int port_choose(struct wh_net *net, struct wh_net_tuple *t, bool listener)
 {
 	struct tcp_state *state = tcp_state(net);
@@ -280,7 +281,8 @@ static int port_choose(struct wh_net *net, struct wh_net_tuple *t, bool listener
 	uint32_t start = tcp_hash(net, t) + state->port_next++;
 	for (uint32_t i = 0; i < TCP_PORT_COUNT; i++) {
 		t->local.port = (uint16_t)(TCP_PORT_FIRST + (start + i) % TCP_PORT_COUNT);
-		if (!tcp_find(net, t) && (!listener || !tcp_port_used(net, &t->local, false)))
+		if (!tcp_find(net, t) && (listener ? !tcp_port_used(net, &t->local, false)
+						   : !tcp_find_listener(net, &t->local)))
 			return 0;
 	}
 	return -WH_EADDRINUSE;

@@ -540,8 +540,26 @@ static void loopback(void)
 	}
 }
 
+/* Every port of the range is tried in turn; the listener's own must be left out. */
+static void no_connection_to_itself(void)
+{
+	begin(0, 1500);
+	uint8_t four[4] = { 127, 0, 0, 1 };
+	struct wh_net_end at = { wh_net_ip4(four), 40000 };
+	struct wh_net_tuple tuple = { .remote = at };
+	memset(&t, 0, sizeof t);
+	CHECK_EQ(wh_net_tcp_listen(sim.a.net, &at, false, 8, &listener_ops, 0, &t.listener), 0);
+	for (int i = 0; i < 28232; i++) {
+		CHECK_EQ(wh_net_tcp_connect(sim.a.net, &tuple, &client_ops, 0, &t.client), 0);
+		CHECK(wh_net_tcp_tuple(t.client)->local.port != at.port);
+		wh_net_tcp_abort(t.client);
+	}
+	end();
+}
+
 int main(void)
 {
+	RUN(no_connection_to_itself);
 	RUN(udp_sizes);
 	RUN(udp_refused);
 	RUN(reassembly_bounded);
