@@ -46,8 +46,7 @@ static const struct cli_option options[] = {
 const struct cli_command cli_command_run = {
 	.name = "run",
 	.synopsis = "[OPTIONS] IMAGE [-- ARGUMENTS]",
-	.summary =
-		"Starts an image; standard input, output, error and exit status are the guest's.",
+	.summary = "start an image and be its standard input and output",
 	.details =
 		"Exit status: the guest's; 124 the guest broke, 125 wherry could not do its part,\n"
 		"126 not an image, 127 no such file, 128+n the guest ended by signal n.",
