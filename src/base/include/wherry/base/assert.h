@@ -5,12 +5,14 @@
 /*
  * wh_assert: for our own bugs only, never for input. Stays on in release. The
  * final program supplies wh_assert_failed: the command prints and aborts, the
- * guest panics with the place, a test aborts.
+ * guest panics with the place, a test aborts. The installed libraries bring a weak one that does as
+ * assert(3) does, for programs that have none.
  */
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 __attribute__((noreturn, cold)) void wh_assert_failed(const char *what, const char *file, int line);
 
@@ -18,6 +20,7 @@ __attribute__((noreturn, cold)) void wh_assert_failed(const char *what, const ch
 	(__builtin_expect(!!(condition), 1) ? (void)0 \
 					    : wh_assert_failed(#condition, __FILE__, __LINE__))
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

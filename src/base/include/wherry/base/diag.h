@@ -13,6 +13,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_DIAG_SIZE 256
 
@@ -33,6 +34,7 @@ size_t wh_format(char *buffer, size_t size, const char *format, ...)
 size_t wh_vformat(char *buffer, size_t size, const char *format, __builtin_va_list args)
 	__attribute__((format(printf, 3, 0)));
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 uint64_t wh_siphash(const uint64_t key[2], const void *data, size_t size);
 
@@ -26,6 +27,7 @@ static inline uint64_t wh_random_next(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -12,6 +12,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_iov {
 	void *base;
@@ -39,6 +40,7 @@ size_t wh_iov_write(const struct wh_iov *iov, size_t count, size_t offset, const
 int wh_iov_slice(const struct wh_iov *iov, size_t count, size_t offset, size_t size,
 		 struct wh_iov *to, size_t to_max);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

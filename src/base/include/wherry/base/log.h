@@ -8,6 +8,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum wh_log_level { WH_LOG_ERROR, WH_LOG_WARNING, WH_LOG_INFO, WH_LOG_DEBUG, WH_LOG_TRACE };
 
@@ -23,6 +24,7 @@ void wh_log_write(const struct wh_log *log, enum wh_log_level level, const char 
 		  unsigned long long id, const char *format, ...)
 	__attribute__((format(printf, 5, 6)));
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

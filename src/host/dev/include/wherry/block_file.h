@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_BLOCK_FILE_READ_ONLY 1u
 #define WH_BLOCK_FILE_CREATE 2u  /* must not exist yet */
@@ -34,6 +35,7 @@ int wh_block_image_open(const char *path, enum wh_block_format format, bool read
 /* malloc and free. */
 extern const struct wh_alloc wh_block_malloc;
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_dev_9p;
 
@@ -41,6 +42,7 @@ int wh_p9_hostdir_open(const char *path, struct wh_p9_hostdir **ret_dir, struct 
 void wh_p9_hostdir_close(struct wh_p9_hostdir *dir); /* after the device is freed */
 extern const struct wh_p9_fs_ops wh_p9_hostdir_ops;  /* ctx = the hostdir */
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

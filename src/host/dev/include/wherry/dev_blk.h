@@ -13,6 +13,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_dev_blk;
 
@@ -29,6 +30,7 @@ int wh_dev_blk_new(const struct wh_dev_blk_config *config, struct wh_vmm_machine
 /* After the machine is freed; no request is in flight then. Close the block afterwards. */
 void wh_dev_blk_free(struct wh_dev_blk *blk);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

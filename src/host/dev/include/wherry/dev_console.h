@@ -20,6 +20,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_dev_console;
 
@@ -48,6 +49,7 @@ void wh_dev_console_resize(struct wh_dev_console *console, uint16_t cols, uint16
 /* After the machine is freed. */
 void wh_dev_console_free(struct wh_dev_console *console);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_dev_net;
 
@@ -33,6 +34,7 @@ int wh_dev_net_new(const struct wh_dev_net_config *config, struct wh_vmm_machine
 struct wh_net_port *wh_dev_net_port(struct wh_dev_net *net);
 void wh_dev_net_free(struct wh_dev_net *net); /* after the machine is freed */
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_dev_rng;
 
@@ -19,6 +20,7 @@ int wh_dev_rng_new(struct wh_vmm_machine *machine, const struct wh_log *log,
 		   struct wh_dev_rng **ret_rng, struct wh_diag *diag);
 void wh_dev_rng_free(struct wh_dev_rng *rng); /* after the machine is freed */
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -38,6 +38,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_VIRTIO_QUEUES_MAX WH_SHM_QUEUES_MAX
 #define WH_VIRTIO_CONFIG_SIZE WH_SHM_CONFIG_SIZE
@@ -168,6 +169,7 @@ void wh_virtio_shm_kicked(void *ctx);
 uint64_t wh_virtio_mmio_read(void *ctx, uint64_t offset, uint32_t size);
 void wh_virtio_mmio_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

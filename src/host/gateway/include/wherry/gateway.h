@@ -51,6 +51,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_gateway;
 struct wh_gateway_host; /* host system calls behind functions: gateway_host.h, for tests */
@@ -287,6 +288,7 @@ struct wh_gateway_stats {
 };
 void wh_gateway_stats(const struct wh_gateway *gateway, struct wh_gateway_stats *ret_stats);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

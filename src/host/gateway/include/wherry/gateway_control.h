@@ -24,6 +24,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_gateway_control;
 
@@ -42,6 +43,7 @@ int wh_gateway_control_add(struct wh_gateway_control *control, int fd);
  * allowed. Before wh_gateway_free. */
 void wh_gateway_control_free(struct wh_gateway_control *control);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

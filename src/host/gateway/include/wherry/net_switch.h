@@ -24,6 +24,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_SWITCH_GUESTS_MAX 15u /* leases are as many */
 #define WH_SWITCH_ADDRESSES_MAX 8u
@@ -54,6 +55,7 @@ uint32_t wh_net_switch_guests(const struct wh_net_switch *net_switch);
 void wh_net_switch_stats(const struct wh_net_switch *net_switch,
 			 struct wh_net_switch_stats *ret_stats);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -19,6 +19,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_net_tap;
 
@@ -49,6 +50,7 @@ void wh_net_tap_free(struct wh_net_tap *tap); /* after the user was detached; NU
 struct wh_net_port *wh_net_tap_port(struct wh_net_tap *tap);
 void wh_net_tap_stats(const struct wh_net_tap *tap, struct wh_net_tap_stats *ret_stats);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

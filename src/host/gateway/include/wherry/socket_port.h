@@ -30,6 +30,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_SOCKET_BUFFER_SIZE (256u * 1024)
 /* A VPNKit client that has not said what it wants by then is sent away. */
@@ -78,6 +79,7 @@ void wh_socket_port_free(struct wh_socket_port *socket);
 struct wh_net_port *wh_socket_port_port(struct wh_socket_port *socket);
 void wh_socket_port_stats(const struct wh_socket_port *socket, struct wh_socket_stats *ret_stats);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

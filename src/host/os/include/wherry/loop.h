@@ -24,6 +24,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_loop;
 
@@ -101,6 +102,7 @@ void wh_loop_wake(struct wh_loop *loop);
 int wh_loop_wake_prepare(struct wh_loop *loop);
 int wh_loop_fd(const struct wh_loop *loop);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -16,6 +16,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* malloc and free as an allocator object. */
 extern const struct wh_alloc wh_os_allocator;
@@ -55,6 +56,7 @@ int wh_os_signals_attach(struct wh_os_signals *signals, struct wh_loop *loop, co
 			 unsigned count);
 void wh_os_signals_detach(struct wh_os_signals *signals);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -25,6 +25,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_TAP_HEADER_SIZE 10u
 #define WH_TAP_MTU_MAX 65520u
@@ -55,6 +56,7 @@ struct wh_tap_config {
 int wh_tap_open(const struct wh_tap_config *config, int *ret_fd, uint32_t *ret_offloads,
 		struct wh_diag *diag);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

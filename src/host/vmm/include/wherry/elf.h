@@ -19,6 +19,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* Limits; a file over them is refused. */
 #define WH_ELF_SEGMENTS_MAX 16u             /* linkers make 5 to 12 */
@@ -108,6 +109,7 @@ struct wh_elf_symbol wh_elf_symbol(const struct wh_elf_symbols *symbols, uint32_
 int wh_elf_symbol_at(const struct wh_elf_symbols *symbols, uint64_t address,
 		     struct wh_elf_symbol *ret_symbol);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

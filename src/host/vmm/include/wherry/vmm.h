@@ -34,6 +34,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* ---- images ---- */
 
@@ -161,6 +162,7 @@ void wh_vmm_slot_interrupt(struct wh_vmm_slot *slot, uint32_t bits);
 /* mmio: calls ops.notified(queue) once more in the loop's next round. Not for shm. */
 void wh_vmm_slot_again(struct wh_vmm_slot *slot, uint32_t queue);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -38,6 +38,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_BLOCK_SECTOR 512u            /* unit of requests and sizes */
 #define WH_BLOCK_SIZE_MAX (1ull << 62)  /* bytes of a disk: offsets stay positive */
@@ -183,6 +184,7 @@ int wh_block_qcow2_create(const struct wh_block_file *file,
 /* Does the file begin like a known format? For refusing what was not asked for, never for choosing. */
 int wh_block_looks_like(const struct wh_block_file *file, enum wh_block_format *ret_format);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -63,6 +63,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct wh_net;
 struct wh_net_tcp;
@@ -475,6 +476,7 @@ struct wh_net_stats {
 };
 void wh_net_stats_get(const struct wh_net *net, struct wh_net_stats *ret_stats);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -27,6 +27,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* ---- Internet checksum (RFC 1071) -------------------------------------------- */
 
@@ -374,6 +375,7 @@ struct wh_wire_dns_record {
 int wh_wire_dns_next(const uint8_t *message, size_t size, size_t *offset,
 		     struct wh_wire_dns_record *ret);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -24,6 +24,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* ---- limits ---- */
 
@@ -388,6 +389,7 @@ void wh_p9_request_done(struct wh_p9_request *q, int result);
 /* For readdir: false = no room: stop. Sets r.count. */
 bool wh_p9_request_dirent(struct wh_p9_request *q, const struct wh_p9_dirent *entry);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

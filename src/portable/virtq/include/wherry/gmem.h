@@ -20,6 +20,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_GMEM_REGIONS_MAX 4u
 
@@ -43,6 +44,7 @@ void *wh_gmem_at(const struct wh_gmem *m, wh_gaddr address, uint64_t size, bool 
 /* 0 or -WH_ENOSPC (too many), -WH_EINVAL (empty, wraps, overlaps). */
 int wh_gmem_add(struct wh_gmem *m, wh_gaddr start, uint64_t size, void *host, bool writable);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -42,6 +42,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define WH_VIRTQ_SIZE_MAX 32768u /* virtio 1.2, 2.7 */
 
@@ -209,6 +210,7 @@ bool wh_virtq_driver_interrupts_on(struct wh_virtq_driver *q);
  * there is none left. */
 void *wh_virtq_driver_detach(struct wh_virtq_driver *q);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
