@@ -40,6 +40,9 @@ int wh_block_open(const struct wh_block_config *config, struct wh_block **ret_bl
 		  struct wh_diag *diag)
 {
 	wh_assert(config->size == sizeof *config);
+	if (config->snapshot || config->flags)
+		return wh_diag_set(diag, -WH_EOPNOTSUPP,
+				   "snapshots and open flags are not supported yet");
 	if (config->file.read_only && !config->read_only)
 		return wh_diag_set(diag, -WH_EROFS, "the file is open for reading only");
 	switch (config->format) {
@@ -66,10 +69,22 @@ void wh_block_info(struct wh_block *block, struct wh_block_info *ret_info)
 {
 	*ret_info = (struct wh_block_info){ .format = block->format,
 					    .read_only = block->read_only,
-					    .size = block->size };
+					    .size = block->size,
+					    .backing_name = "",
+					    .data_file_name = "" };
 	(void)block->file.ops->size(block->file.ctx, &ret_info->file_size); /* stays 0 */
 	if (block->ops->info)
 		block->ops->info(block, ret_info);
+}
+
+struct wh_block *wh_block_backing(struct wh_block *block)
+{
+	return 0;
+}
+
+const struct wh_block_file *wh_block_data_file(const struct wh_block *block)
+{
+	return &block->file;
 }
 
 uint64_t wh_block_size(const struct wh_block *block)
@@ -239,6 +254,8 @@ static int check(const struct wh_block *b, const struct wh_block_request *q)
 	bool data = q->op == WH_BLOCK_READ || q->op == WH_BLOCK_WRITE;
 	if ((unsigned)q->op > WH_BLOCK_WRITE_ZEROES)
 		return -WH_EINVAL;
+	if (q->flags & (WH_BLOCK_FUA | WH_BLOCK_FAST | WH_BLOCK_COMPRESS))
+		return -WH_EOPNOTSUPP;
 	if (!reads(q) && b->failed)
 		return -WH_EIO;
 	if (q->op == WH_BLOCK_FLUSH)

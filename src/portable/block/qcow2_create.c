@@ -20,6 +20,9 @@ static int plan_make(const struct wh_block_qcow2_config *c, struct plan *p, stru
 	uint32_t cluster = c->cluster_size ? c->cluster_size : 65536;
 	uint32_t bits = c->refcount_bits ? c->refcount_bits : 16;
 	p->version = c->version ? c->version : 3;
+	if (c->lazy_refcounts || c->extended_l2 || c->compression || c->preallocation ||
+	    c->backing_name || c->data_file_name)
+		return wh_diag_set(diag, -WH_EOPNOTSUPP, "this option is not supported yet");
 	if (!wh_is_power_of_two(cluster) || cluster < 512 || cluster > 2u << 20)
 		return wh_diag_set(diag, -WH_EINVAL,
 				   "cluster size %u is not a power of two from 512 to 2097152",
