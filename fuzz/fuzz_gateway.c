@@ -399,6 +399,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	(void)wh_gateway_publish(gateway, &udp, NULL, NULL, NULL);
 	wh_assert(wh_gateway_policy_parse("192.0.2.128/25:1-1023", true, &policy, NULL) == 0);
 	wh_assert(wh_gateway_policy_add(gateway, &policy, 0, NULL) == 0);
+	wh_gateway_dhcp6_enable(gateway);
 	f.port = (struct wh_net_port){ .send = link_send, .mtu = 1500 };
 	wh_assert(wh_gateway_attach(gateway, &f.port) == 0);
 	f.data = data;

@@ -38,6 +38,9 @@ enum {
 	OPT_CONTROL,
 	OPT_JSON,
 	OPT_VERBOSE,
+	OPT_NTP,
+	OPT_LEASE,
+	OPT_SEARCH,
 };
 
 static const struct cli_option options[] = {
@@ -48,6 +51,9 @@ static const struct cli_option options[] = {
 	{ OPT_MTU, "mtu", 0, "BYTES", "of the interface, 1280 to 65520 (1500)" },
 	{ OPT_INTERFACE, "interface", 'i', "NAME", "name of the interface (eth0)" },
 	{ OPT_DNS, "dns", 0, "ADDRESS", "server to ask, instead of the host's" },
+	{ OPT_SEARCH, "search", 0, "DOMAINS", "search list for guests, instead of the host's" },
+	{ OPT_NTP, "ntp", 0, "ADDRESS", "time server that guests are told of" },
+	{ OPT_LEASE, "lease", 0, "MAC=ADDRESS", "the address that this machine gets by DHCP" },
 	{ OPT_HOST_LOOPBACK, "host-loopback", 0, NULL, "10.0.2.2 is the host's 127.0.0.1" },
 	{ OPT_NO_OUTBOUND, "no-outbound", 0, NULL, "nothing but published ports and DNS" },
 	{ OPT_NO_IPV6, "no-ipv6", 0, NULL, "IPv4 only" },
@@ -66,14 +72,15 @@ const struct cli_command cli_command_net = {
 	.name = "net",
 	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
 		    "serve --listen ADDRESS [OPTIONS] | "
-		    "expose|unexpose|rules|flows|stats|pcap|dns|policy --control PATH",
+		    "expose|unexpose|rules|flows|stats|pcap|dns|policy|leases --control PATH",
 	.summary = "give a program, a namespace or machines a network without privileges",
 	.details =
 		"Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
 		"10.0.2.3 a DNS server. -p [ADDR:]HOST:GUEST[/udp] listens on loopback unless\n"
 		"ADDR says otherwise. A gateway with --control PATH can be asked and told:\n"
 		"expose HOST:GUEST, unexpose ID, rules, flows, stats, pcap start FILE, pcap stop,\n"
-		"dns [add NAME ADDRESS | remove NAME], policy [allow|deny RULE | remove ID].",
+		"dns [add NAME ADDRESS | remove NAME], policy [allow|deny RULE | remove ID],\n"
+		"leases [fix MAC ADDRESS | remove MAC].",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
 	.run = cmd_net,
@@ -94,24 +101,38 @@ static struct net_control_request request; /* verbs that talk to a running gatew
 
 /* ---- options ---- */
 
-static int dns_take(struct net_options *o, const char *text)
+static int address_take(const char *option, const char *text, struct wh_net_ip *ret_ip)
 {
 	uint8_t ip[16];
+	if (inet_pton(AF_INET, text, ip) == 1) {
+		*ret_ip = wh_net_ip4(ip);
+	} else if (inet_pton(AF_INET6, text, ip) == 1) {
+		*ret_ip = wh_net_ip6(ip);
+	} else {
+		cli_error("net: --%s %s is no address", option, text);
+		return CLI_BAD;
+	}
+	return 0;
+}
+
+static int dns_take(struct net_options *o, const char *text)
+{
 	if (o->dns_count == WH_GATEWAY_RESOLVERS_MAX) {
 		cli_error("net: at most %u DNS servers", WH_GATEWAY_RESOLVERS_MAX);
 		return CLI_BAD;
 	}
 	struct wh_net_end *end = &o->dns[o->dns_count++];
 	end->port = 53;
-	if (inet_pton(AF_INET, text, ip) == 1) {
-		end->ip = wh_net_ip4(ip);
-	} else if (inet_pton(AF_INET6, text, ip) == 1) {
-		end->ip = wh_net_ip6(ip);
-	} else {
-		cli_error("net: --dns %s is no address", text);
+	return address_take("dns", text, &end->ip);
+}
+
+static int ntp_take(struct net_options *o, const char *text)
+{
+	if (o->ntp_count == WH_GATEWAY_NTP_MAX) {
+		cli_error("net: at most %u time servers", WH_GATEWAY_NTP_MAX);
 		return CLI_BAD;
 	}
-	return 0;
+	return address_take("ntp", text, &o->ntp[o->ntp_count++]);
 }
 
 static int number_take(const char *name, const char *text, uint64_t min, uint64_t max,
@@ -156,6 +177,13 @@ static int option_take(struct net_options *o, int id, const char *value)
 		return 0;
 	case OPT_DNS:
 		return dns_take(o, value);
+	case OPT_SEARCH:
+		o->search = value;
+		return 0;
+	case OPT_NTP:
+		return ntp_take(o, value);
+	case OPT_LEASE:
+		return net_command_take(&o->control, "leases fix", value, '=');
 	case OPT_HOST_LOOPBACK:
 		o->host_loopback = true;
 		return 0;
@@ -273,6 +301,9 @@ static struct wh_gateway_config gateway_config(const struct net *n)
 	c.host_loopback = n->options.host_loopback;
 	c.no_outbound = n->options.no_outbound;
 	c.no_ip6 = n->options.no_ip6;
+	c.search = n->options.search;
+	memcpy(c.ntp, n->options.ntp, sizeof c.ntp);
+	c.ntp_count = n->options.ntp_count;
 	memcpy(c.resolvers, n->options.dns, sizeof c.resolvers);
 	c.resolver_count = n->options.dns_count;
 	return c;
@@ -359,6 +390,7 @@ static int gateway_start(struct net *n)
 		cli_error("net: %s", *diag.text ? diag.text : strerror(-error));
 		return CLI_ERROR;
 	}
+	wh_gateway_dhcp6_enable(n->gateway);
 	int status = publish(n);
 	if (!status && n->options.serve)
 		status = net_serve_start(&n->options, n->loop, n->gateway);

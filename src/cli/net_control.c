@@ -40,6 +40,35 @@ int net_policy_take(struct net_control_options *o, bool deny, const char *text)
 	return 0;
 }
 
+int net_command_take(struct net_control_options *o, const char *command, const char *value,
+		     char separator)
+{
+	size_t size = strlen(command) + strlen(value) + 2;
+	char *line = o->command_count < NET_COMMANDS_MAX ? malloc(size) : NULL;
+	if (!line) {
+		cli_error("%s: too many options", command);
+		return CLI_BAD;
+	}
+	snprintf(line, size, "%s %s", command, value);
+	char *at = separator ? strchr(line + strlen(command) + 1, separator) : NULL;
+	if (at)
+		*at = ' ';
+	o->commands[o->command_count++] = line;
+	return 0;
+}
+
+static int commands_run(const struct net_control_options *o)
+{
+	struct wh_diag diag;
+	for (unsigned i = 0; i < o->command_count; i++) {
+		if (!wh_gateway_control_run(the_control, o->commands[i], &diag))
+			continue;
+		cli_error("%s: %s", o->commands[i], diag.text);
+		return CLI_ERROR;
+	}
+	return CLI_OK;
+}
+
 int net_control_start(const struct net_control_options *o, struct wh_gateway *gateway,
 		      struct wh_loop *loop)
 {
@@ -55,10 +84,13 @@ int net_control_start(const struct net_control_options *o, struct wh_gateway *ga
 			return CLI_ERROR;
 		}
 	}
-	if (!o->path || wh_gateway_control_new(gateway, loop, o->path, &the_control, &diag) >= 0)
+	if (!o->path && !o->command_count)
 		return CLI_OK;
-	cli_error("--control %s", diag.text);
-	return CLI_ERROR;
+	if (wh_gateway_control_new(gateway, loop, o->path, &the_control, &diag) < 0) {
+		cli_error("--control %s", diag.text);
+		return CLI_ERROR;
+	}
+	return commands_run(o);
 }
 
 void net_control_end(void)
@@ -158,6 +190,12 @@ static void policy_show(const char *line)
 		printf("%s\n", FIELD(line, "id"));
 }
 
+static void lease_show(const char *line)
+{
+	printf("%s  %-15s %-28s %s, %s s left\n", FIELD(line, "mac"), FIELD(line, "ip4"),
+	       FIELD(line, "ip6"), FIELD(line, "state"), FIELD(line, "left_s"));
+}
+
 static const struct verb {
 	const char *name;
 	unsigned min, max; /* operands */
@@ -171,6 +209,7 @@ static const struct verb {
 	{ "stats", 0, 0, stats_show, "" },
 	{ "pcap", 1, 2, NULL, "start FILE | stop" },
 	{ "dns", 0, 3, dns_show, "[add NAME ADDRESS | remove NAME]" },
+	{ "leases", 0, 3, lease_show, "[fix MAC ADDRESS | remove MAC]" },
 	{ "policy", 0, 3, policy_show,
 	  "[allow RULE [BEFORE-ID] | deny RULE [BEFORE-ID] | remove ID]" },
 };

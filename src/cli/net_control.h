@@ -17,15 +17,23 @@ struct net_policy {
 	const char *text;
 };
 
+#define NET_COMMANDS_MAX 256u
+
 struct net_control_options {
 	const char *path; /* NULL = none */
+	unsigned command_count;
+	char *commands[NET_COMMANDS_MAX]; /* requests that are carried out at the start */
 	unsigned policy_count;
 	struct net_policy policy[WH_GATEWAY_POLICIES_MAX]; /* in the order of the command line */
 };
 
 /* --allow, --deny. 0 or CLI_BAD, with a message. */
 int net_policy_take(struct net_control_options *o, bool deny, const char *text);
-/* Adds the policy and listens. An exit status; messages are printed. */
+/* An option that is a command of the control: "COMMAND VALUE", where the first `separator` (0 = none) in VALUE
+ * becomes a blank. 0 or CLI_BAD, with a message. */
+int net_command_take(struct net_control_options *o, const char *command, const char *value,
+		     char separator);
+/* Adds the policy, carries the commands out and listens. An exit status; messages are printed. */
 int net_control_start(const struct net_control_options *o, struct wh_gateway *gateway,
 		      struct wh_loop *loop);
 /* Removes the socket; harmless without one. Before the gateway is freed. */

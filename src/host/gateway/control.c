@@ -212,6 +212,31 @@ int wh_gateway_control_add(struct wh_gateway_control *control, int fd)
 	return 0;
 }
 
+int wh_gateway_control_run(struct wh_gateway_control *control, const char *request,
+			   struct wh_diag *diag)
+{
+	const struct wh_alloc *alloc = control->gateway->alloc;
+	size_t size = wh_strnlen(request, WH_CONTROL_LINE_SIZE);
+	struct control_client *client = NULL;
+	if (size < WH_CONTROL_LINE_SIZE)
+		client = wh_alloc(alloc, sizeof *client);
+	else
+		return wh_diag_set(diag, -WH_E2BIG, "the line is too long");
+	if (!client)
+		return wh_diag_set(diag, -WH_ENOMEM, "no memory");
+	memset(client, 0, offsetof(struct control_client, in));
+	client->control = control;
+	client->fd = client->watch.fd = -1;
+	wh_list_init(&client->node);
+	memcpy(client->in, request, size);
+	control_command(client, client->in, size);
+	int error = client->error;
+	if (error)
+		(void)wh_diag_set(diag, error, "%s", client->result.text);
+	wh_free(alloc, client, sizeof *client);
+	return error;
+}
+
 /* ---- the socket's file ---- */
 
 static void accept_event(struct wh_loop_fd *watch, uint32_t events)

@@ -22,6 +22,7 @@ static void done(struct control_client *c)
 
 static void failed(struct control_client *c, int error, const char *message)
 {
+	c->error = wh_diag_set(&c->result, error, "%s", message);
 	control_print(c, "{\"ok\":false,\"error\":%d,\"message\":", -error);
 	control_string(c, message);
 	control_print(c, "}\n");
@@ -183,6 +184,9 @@ static const struct counter counters[] = {
 	BIG(dns_bad_answers),
 	BIG(dhcp_in),
 	BIG(dhcp_out),
+	BIG(dhcp_exhausted),
+	BIG(dhcp_refused),
+	BIG(dhcp_declined),
 	BIG(descriptors_refused),
 	BIG(policy_denied),
 	BIG(tcp_flows),
@@ -424,6 +428,68 @@ static void policy(struct control_client *c, const struct words *w)
 		done(c);
 }
 
+/* ---- leases ---- */
+
+static void leases_list(struct control_client *c)
+{
+	struct wh_gateway_lease list[WH_GATEWAY_LEASES_MAX];
+	uint32_t count = wh_gateway_lease_list(c->control->gateway, list, WH_GATEWAY_LEASES_MAX);
+	_Static_assert(WH_GATEWAY_LEASES_MAX * 200 + 100 < WH_CONTROL_REPLY_SIZE, "one part");
+	for (uint32_t i = 0; i < count; i++) {
+		const struct wh_gateway_lease *l = &list[i];
+		const struct wh_net_end ip4 = { wh_net_ip4(l->ip4), 0 };
+		const struct wh_net_end ip6 = { wh_net_ip6(l->ip6), 0 };
+		char mac[MAC_TEXT_SIZE];
+		control_print(c, "{\"mac\":\"%s\"", mac_text(l->mac, mac));
+		key_end(c, "ip4", &ip4);
+		if (!wh_net_ip_is_any(&ip6.ip))
+			key_end(c, "ip6", &ip6);
+		control_print(c, ",\"state\":\"%s\",\"left_s\":%llu}\n",
+			      l->declined ? "declined"
+			      : l->fixed  ? "fixed"
+			      : l->bound  ? "leased"
+					  : "offered",
+			      (unsigned long long)(l->left_ns / GATEWAY_S));
+	}
+	done(c);
+}
+
+static void lease_fix(struct control_client *c, const struct words *w)
+{
+	const char *end = w->at[3] + wh_strlen(w->at[3]);
+	struct wh_net_ip ip;
+	uint8_t mac[6];
+	if (!mac_parse(w->at[2], mac) || !ip4_parse(w->at[3], end, &ip)) {
+		failed(c, -WH_EINVAL, "leases fix 52:54:00:12:34:56 10.0.2.20");
+		return;
+	}
+	int error = wh_gateway_lease_fix(c->control->gateway, mac, ip.bytes + 12);
+	if (!error)
+		done(c);
+	else
+		failed(c, error,
+		       error == -WH_EADDRINUSE ? "another machine has this address"
+		       : error == -WH_ENOSPC   ? "the table of leases is full"
+		       : error == -WH_EINVAL
+			       ? "that is a group's MAC address"
+			       : "the address is not one for machines of this network");
+}
+
+static void leases(struct control_client *c, const struct words *w)
+{
+	uint8_t mac[6];
+	if (w->count == 1)
+		leases_list(c);
+	else if (w->count == 4 && wh_streq(w->at[1], "fix"))
+		lease_fix(c, w);
+	else if (w->count != 3 || !wh_streq(w->at[1], "remove") || !mac_parse(w->at[2], mac))
+		failed(c, -WH_EINVAL, "leases, leases fix MAC ADDRESS or leases remove MAC");
+	else if (wh_gateway_lease_remove(c->control->gateway, mac))
+		failed(c, -WH_ENOENT, "this MAC has no lease");
+	else
+		done(c);
+}
+
 /* ---- requests ---- */
 
 static const struct command {
@@ -433,7 +499,7 @@ static const struct command {
 } commands[] = {
 	{ "rules", 1, 1, rules }, { "expose", 2, 2, expose }, { "unexpose", 2, 2, unexpose },
 	{ "flows", 1, 1, flows }, { "stats", 1, 1, stats },   { "pcap", 2, 2, pcap },
-	{ "dns", 1, 4, dns },     { "policy", 1, 4, policy },
+	{ "dns", 1, 4, dns },     { "policy", 1, 4, policy }, { "leases", 1, 4, leases },
 };
 
 /* false: too many words, or bytes that are not ASCII text. */

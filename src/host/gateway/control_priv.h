@@ -20,6 +20,8 @@ struct control_client {
 	/* A list that goes on when there is room: the next part, or NULL. */
 	void (*more)(struct control_client *client);
 	uint32_t position;
+	struct wh_diag result; /* of the last request, when it failed */
+	int error;
 	uint32_t in_size, out_size, out_sent;
 	char in[WH_CONTROL_LINE_SIZE];
 	char out[WH_CONTROL_REPLY_SIZE];

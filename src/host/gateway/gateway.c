@@ -146,8 +146,16 @@ static int gateway_receive(struct wh_net_port *port, const struct wh_net_frame *
 	if (!wh_list_empty(&gateway->tcp_refused) && !is_refusal(frame))
 		gateway->guest_spoke = true;
 	gateway->touched = true;
+	gateway->frame = frame;
 	wh_net_input(gateway->net, frame);
+	gateway->frame = NULL;
 	return 0;
+}
+
+bool gateway_source_mac(const struct wh_gateway *gateway, uint8_t ret_mac[6])
+{
+	const struct wh_net_frame *frame = gateway->frame;
+	return frame && wh_iov_read(frame->iov, frame->iov_count, 6, ret_mac, 6) == 6;
 }
 
 static void gateway_writable(struct wh_net_port *port)
@@ -170,6 +178,7 @@ int wh_gateway_attach(struct wh_gateway *gateway, struct wh_net_port *port)
 	gateway->port = port;
 	gateway->boot_end_ns = wh_loop_now(gateway->loop) + gateway->boot_window_ms * GATEWAY_MS;
 	gateway_writable(port);
+	advert_send(gateway);
 	return 0;
 }
 
@@ -181,6 +190,7 @@ void wh_gateway_detach(struct wh_gateway *gateway)
 	udp_flows_end(gateway);
 	echo_fini(gateway);
 	dns_fini(gateway);
+	wh_loop_timer_stop(gateway->loop, &gateway->advert_timer);
 	gateway->port->receive = NULL;
 	gateway->port->writable = NULL;
 	gateway->port->user = NULL;
@@ -394,6 +404,8 @@ static void settings_take(struct wh_gateway *gateway, const struct wh_gateway_co
 	gateway->descriptors_reserve =
 		or_default(config->descriptors_reserve, WH_GATEWAY_DESCRIPTORS_RESERVE);
 	gateway->dns_timeout_ns = or_default(config->dns_timeout_ms, 1500) * GATEWAY_MS;
+	gateway->ntp_count = config->ntp_count;
+	memcpy(gateway->ntp, config->ntp, sizeof gateway->ntp);
 	gateway->resolver_count = config->resolver_count;
 	memcpy(gateway->resolvers, config->resolvers, sizeof gateway->resolvers);
 	gateway->resolv_conf = keep_text(&text, config->resolv_conf);
@@ -411,6 +423,9 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	if (config->resolver_count > WH_GATEWAY_RESOLVERS_MAX)
 		return wh_diag_set(diag, -WH_EINVAL, "%u DNS servers, at most %u are used",
 				   config->resolver_count, WH_GATEWAY_RESOLVERS_MAX);
+	if (config->ntp_count > WH_GATEWAY_NTP_MAX)
+		return wh_diag_set(diag, -WH_EINVAL, "%u NTP servers, at most %u are told",
+				   config->ntp_count, WH_GATEWAY_NTP_MAX);
 	int error = wh_gateway_config_addresses(config, &addresses, diag);
 	if (error)
 		return error;
@@ -438,17 +453,19 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	wh_list_init(&gateway->policies);
 	wh_list_init(&gateway->names);
 	wh_list_init(&gateway->echo_flows);
+	wh_list_init(&gateway->watchers);
 	pool_init(&gateway->tcp_pool, tcp_flow_size(), TCP_FLOWS_PER_BLOCK);
 	wh_loop_timer_init(&gateway->timer, gateway_deadline, gateway);
 	wh_loop_timer_init(&gateway->retry_timer, tcp_retry_expired, gateway);
 	wh_loop_timer_init(&gateway->resume_timer, rules_resume_expired, gateway);
+	wh_loop_timer_init(&gateway->advert_timer, advert_expired, gateway);
 	gateway->hook = (struct wh_loop_hook){ .before_sleep = gateway_before_sleep,
 					       .after_sleep = gateway_after_sleep,
 					       .ctx = gateway };
 	wh_loop_hook_add(loop, &gateway->hook);
 	error = stack_new(gateway, config);
 	if (!error)
-		error = router_advert_init(gateway);
+		error = advert_update(gateway);
 	if (error) {
 		wh_gateway_free(gateway);
 		return wh_diag_set(diag, error, "the network gateway's stack cannot start");

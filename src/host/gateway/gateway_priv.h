@@ -99,10 +99,15 @@ struct rule {
 struct gateway_udp; /* udp.c */
 struct gateway_dns; /* dns_priv.h */
 
+/* Short, so that the addresses of machines that are gone come back. */
+#define LEASE_S 3600u
+
 struct lease {
 	uint8_t mac[6];
-	uint8_t ip4[4]; /* all zero = free */
-	uint64_t used_ns;
+	uint8_t ip4[4];  /* all zero = free */
+	uint8_t ip6[16]; /* all zero = none */
+	bool fixed, bound, declined;
+	uint64_t expires_ns;
 };
 
 struct wh_gateway {
@@ -162,6 +167,14 @@ struct wh_gateway {
 	uint32_t resolver_count;
 	uint64_t dns_timeout_ns;
 	struct lease leases[WH_GATEWAY_LEASES_MAX];
+	struct wh_net_ip ntp[WH_GATEWAY_NTP_MAX];
+	uint32_t ntp_count;
+	struct wh_loop_timer advert_timer;
+	/* DHCPv6, when it was enabled. */
+	void (*dhcp6)(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
+		      const struct wh_iov *iov, uint32_t count, uint32_t size);
+	const struct wh_net_frame *frame; /* that is being handed in */
+	struct wh_list watchers;          /* events.c */
 
 	struct wh_gateway_stats stats;
 	char text[]; /* the config's strings */
@@ -191,12 +204,17 @@ static inline bool gateway_is_own(const struct wh_gateway *gateway, const struct
 	return wh_net_ip_equal(ip, &gateway->self[0]) || wh_net_ip_equal(ip, &gateway->self[1]);
 }
 uint16_t gateway_random_port(struct wh_gateway *gateway);
+/* Who has sent the frame that is being handed in; false: none is. */
+bool gateway_source_mac(const struct wh_gateway *gateway, uint8_t ret_mac[6]);
 
 /* ---- text.c ---- */
 
 #define END_TEXT_SIZE 64 /* "[1111:2222:...:8888]:65535" and NUL */
 /* "10.0.2.15:80" or "[fd77::15]:80", without the :port when it is 0. Returns to. */
 const char *end_text(const struct wh_net_end *end, char to[END_TEXT_SIZE]);
+#define MAC_TEXT_SIZE 18
+const char *mac_text(const uint8_t mac[6], char to[MAC_TEXT_SIZE]);
+bool mac_parse(const char *text, uint8_t ret_mac[6]);
 /* Text [text, end) of an address; false when it is none. */
 bool ip4_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
 bool ip6_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
@@ -266,7 +284,40 @@ void echo_fini(struct wh_gateway *gateway);
 
 void dhcp_datagram(struct wh_gateway *gateway, const struct wh_iov *iov, uint32_t count,
 		   uint32_t size);
-int router_advert_init(struct wh_gateway *gateway);
+/* The search list that guests get, separated by blanks, borrowed. */
+const char *search_text(struct wh_gateway *gateway);
+/* In RFC 1035's encoding, as many names as there is room for; *ret_first (may be NULL) is the first one. */
+size_t search_emit(const char *search, uint8_t *to, size_t size, char *ret_first,
+		   size_t first_size);
+
+#define DHCP6_SERVER_PORT 547u
+
+/* ---- leases.c ---- */
+
+struct lease *lease_find(struct wh_gateway *gateway, const uint8_t mac[6]);
+/* The MAC's lease or a new one, of the address `wanted` (may be NULL) if that is free. NULL = the pool is
+ * exhausted. */
+struct lease *lease_offer(struct wh_gateway *gateway, const uint8_t mac[6], const uint8_t *wanted);
+void lease_bind(struct wh_gateway *gateway, struct lease *lease); /* the guest has taken it */
+void lease_release(struct wh_gateway *gateway, struct lease *lease);
+void lease_decline(struct wh_gateway *gateway, struct lease *lease);
+
+/* ---- advert.c ---- */
+
+int advert_update(struct wh_gateway *gateway);
+void advert_send(struct wh_gateway *gateway); /* the current one, to all */
+void advert_expired(struct wh_loop_timer *timer);
+
+/* ---- events.c ---- */
+
+static inline bool events_wanted(const struct wh_gateway *gateway)
+{
+	return !wh_list_empty(&gateway->watchers);
+}
+/* A line of JSON to those who watch: the kind, and members that begin with a comma. */
+void event(struct wh_gateway *gateway, const char *kind, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void event_lease(struct wh_gateway *gateway, const char *kind, const struct lease *lease);
 
 /* ---- dns.c ---- */
 

@@ -7,10 +7,12 @@
 #include <wherry/base/errors.h>
 #include <wherry/os.h>
 
-#define HEAD_SIZE 78u /* Ethernet, IPv6, and a neighbour advertisement's target */
+/* Ethernet, IPv6, and a neighbour advertisement's target; or IPv4 with options, and DHCP's chaddr */
+#define HEAD_SIZE 116u
 #define PATIENCE_NS (WH_SWITCH_PATIENCE_MS * 1000000ull)
 
 enum { TYPE_IP4 = 0x0800, TYPE_ARP = 0x0806, TYPE_IP6 = 0x86dd };
+enum { UDP = 17, DHCP_SERVER = 67, DHCP_CLIENT = 68, DHCP6_CLIENT = 546 };
 enum { ICMP6 = 58, ROUTER_ADVERT = 134, NEIGHBOUR_ADVERT = 136 };
 
 struct wh_net_guest {
@@ -115,7 +117,9 @@ static bool ip6_may(struct wh_net_guest *g, const uint8_t *head, size_t size)
 	ip = wh_net_ip6(head + 22);
 	if (wh_net_ip_is4(&ip) || !ip_may(g, &ip)) /* ::ffff:0:0/96 is on no wire */
 		return false;
-	if (head[20] != ICMP6 || size < HEAD_SIZE)
+	if (head[20] == UDP)
+		return size < 58 || wh_load_be16(head + 56) != DHCP6_CLIENT; /* a server's */
+	if (head[20] != ICMP6 || size < 78)
 		return true;
 	if (head[54] == NEIGHBOUR_ADVERT) {
 		ip = wh_net_ip6(head + 62);
@@ -124,11 +128,26 @@ static bool ip6_may(struct wh_net_guest *g, const uint8_t *head, size_t size)
 	return true;
 }
 
+/* A lease is the MAC's that the request names: a guest asks for its own only. The one server is the
+ * gateway. */
+static bool dhcp_may(struct wh_net_guest *g, const uint8_t *head, size_t size)
+{
+	if (head[23] != UDP || wh_load_be16(head + 20) & 0x1fff)
+		return true;
+	unsigned at = 14 + 4u * (head[14] & 15);
+	if (at + 8 > size)
+		return false;
+	if (wh_load_be16(head + at + 2) == DHCP_CLIENT)
+		return wh_load_be16(head + at) != DHCP_SERVER;
+	return wh_load_be16(head + at + 2) != DHCP_SERVER ||
+	       (at + 8 + 34 <= size && !memcmp(head + at + 8 + 28, g->mac, 6));
+}
+
 static bool source_may(struct wh_net_guest *g, const uint8_t *head, size_t size)
 {
 	switch (wh_load_be16(head + 12)) {
 	case TYPE_IP4:
-		return size >= 34 && ip4_may(g, head + 26);
+		return size >= 34 && ip4_may(g, head + 26) && dhcp_may(g, head, size);
 	case TYPE_ARP:
 		return size >= 42 && !memcmp(head + 22, g->mac, 6) && ip4_may(g, head + 28);
 	case TYPE_IP6:

@@ -132,6 +132,30 @@ const char *end_text(const struct wh_net_end *end, char to[END_TEXT_SIZE])
 	return to;
 }
 
+const char *mac_text(const uint8_t mac[6], char to[MAC_TEXT_SIZE])
+{
+	static const char digits[] = "0123456789abcdef";
+	for (int i = 0; i < 6; i++) {
+		to[3 * i] = digits[mac[i] >> 4];
+		to[3 * i + 1] = digits[mac[i] & 15];
+		to[3 * i + 2] = i < 5 ? ':' : 0;
+	}
+	return to;
+}
+
+bool mac_parse(const char *text, uint8_t ret_mac[6])
+{
+	uint8_t mac[6];
+	for (int i = 0; i < 6; i++, text += 3) {
+		int high = hex_digit(text[0]), low = high < 0 ? -1 : hex_digit(text[1]);
+		if (low < 0 || text[2] != (i < 5 ? ':' : 0))
+			return false;
+		mac[i] = (uint8_t)(high << 4 | low);
+	}
+	memcpy(ret_mac, mac, 6);
+	return true;
+}
+
 void log_flow(const struct wh_gateway *gateway, uint32_t id, const char *what,
 	      const struct wh_net_end *from, const struct wh_net_end *to, int error)
 {

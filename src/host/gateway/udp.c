@@ -635,6 +635,11 @@ bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_i
 		dhcp_datagram(gateway, iov, count, size);
 		return true;
 	}
+	if (gateway->dhcp6 && tuple->local.port == DHCP6_SERVER_PORT &&
+	    !wh_net_ip_is4(&tuple->local.ip) && gateway_is_multicast(&tuple->local.ip)) {
+		gateway->dhcp6(gateway, tuple, iov, count, size);
+		return true;
+	}
 	if (udp_init(gateway)) {
 		gateway->stats.udp_dropped++;
 		return true;

@@ -388,9 +388,28 @@ static int wire_send(struct wh_net_port *port, const struct wh_net_frame *frame)
 	struct wire *w = port->provider;
 	if (w->full)
 		return -WH_EAGAIN;
+	uint8_t first = 0;
+	wh_iov_read(frame->iov, frame->iov_count, 0, &first, 1);
+	if (first == 0x33)
+		return 0; /* a router advertisement: they come when the gateway likes */
 	w->frames++;
 	wh_iov_read(frame->iov, frame->iov_count, 0, w->last, sizeof w->last);
 	return 0;
+}
+
+/* A DHCP request for the lease of `client`; words = length of the IPv4 header. */
+static void wire_dhcp(struct wire *w, const uint8_t mac[6], const uint8_t client[6], unsigned words)
+{
+	uint8_t f[400] = { [12] = 8, 0, (uint8_t)(0x40 | words), [23] = 17 };
+	struct wh_iov iov = { f, sizeof f };
+	struct wh_net_frame frame = { .iov = &iov, .iov_count = 1, .size = sizeof f };
+	uint8_t *udp = f + 14 + 4 * words;
+	memcpy(f, gateway_mac, 6);
+	memcpy(f + 6, mac, 6);
+	udp[1] = 68, udp[3] = 67;
+	memcpy(udp + 8 + 28, client, 6);
+	CHECK_EQ(w->port.receive(&w->port, &frame), 0);
+	settle();
 }
 
 static void wire_arp(struct wire *w, const uint8_t to[6], const uint8_t mac[6], uint8_t ip,
@@ -445,6 +464,15 @@ static void switching(void)
 	CHECK_EQ(s.spoofed_ip, 3);
 	CHECK_EQ(a.frames, 2);
 	CHECK_EQ(b.frames, 1);
+	/* leases are asked for by whom they belong to */
+	wire_dhcp(&b, mac_b, mac_b, 5);
+	wire_dhcp(&b, mac_b, mac_b, 15);
+	wh_net_switch_stats(sw, &s);
+	CHECK_EQ(s.spoofed_ip, 3);
+	wire_dhcp(&b, mac_b, mac_a, 5);
+	wire_dhcp(&b, mac_b, mac_a, 15);
+	wh_net_switch_stats(sw, &s);
+	CHECK_EQ(s.spoofed_ip, 5);
 	/* a guest that does not read does not hold up the other */
 	a.full = true;
 	wire_arp(&b, mac_a, mac_b, 16, 15);

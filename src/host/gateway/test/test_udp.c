@@ -345,7 +345,7 @@ static void leases(void)
 	UNTIL(&w, guest.datagrams == 2);
 	CHECK(wh_wire_dhcp_parse(guest.bytes, guest.size, &reply) >= 0);
 	CHECK_EQ(reply.type, WH_WIRE_DHCP_ACK);
-	CHECK_EQ(reply.lease_s, 86400);
+	CHECK_EQ(reply.lease_s, 3600);
 	request.requested_ip[3] = 200;
 	size = wh_wire_dhcp_emit(bytes, &request);
 	guest_send(&guest, end4(255, 255, 255, 255, 67), bytes, (uint32_t)size);

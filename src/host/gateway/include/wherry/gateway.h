@@ -43,6 +43,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <wherry/base/diag.h>
+#include <wherry/base/list.h>
 #include <wherry/base/log.h>
 #include <wherry/loop.h>
 #include <wherry/net.h>
@@ -65,7 +66,9 @@ struct wh_gateway_host; /* host system calls behind functions: gateway_host.h, f
 #define WH_GATEWAY_DNS_QUERIES_MAX 256u /* under way; more are answered SERVFAIL */
 #define WH_GATEWAY_RULES_MAX 256u
 #define WH_GATEWAY_RESOLVERS_MAX 4u
-#define WH_GATEWAY_LEASES_MAX 16u
+#define WH_GATEWAY_LEASES_MAX \
+	64u /* more than the switch has guests: those that were here before keep theirs */
+#define WH_GATEWAY_NTP_MAX 3u
 /* Descriptors of the process that the gateway leaves alone, of RLIMIT_NOFILE. */
 #define WH_GATEWAY_DESCRIPTORS_RESERVE 64u
 /* How long after _attach a published port waits for the guest to listen. */
@@ -89,6 +92,8 @@ struct wh_gateway_config {
 	/* Servers asked by the DNS forwarder; count 0 = resolv_conf, re-read when it changes. */
 	struct wh_net_end resolvers[WH_GATEWAY_RESOLVERS_MAX];
 	uint32_t resolver_count;
+	struct wh_net_ip ntp[WH_GATEWAY_NTP_MAX]; /* time servers that guests are told of */
+	uint32_t ntp_count;
 	const char *resolv_conf; /* NULL = /etc/resolv.conf */
 	const char *hosts;       /* NULL = /etc/hosts, "" = none */
 	uint32_t tcp_flows_max, tcp_pending_max, udp_flows_max, descriptors_reserve;
@@ -133,9 +138,27 @@ void wh_gateway_addresses(const struct wh_gateway *gateway,
 			  struct wh_gateway_addresses *ret_addresses);
 /* The guest's address is at this MAC from now on: a machine that was not told guest_mac. */
 void wh_gateway_guest_mac(struct wh_gateway *gateway, const uint8_t mac[6]);
+/* DHCPv6 for guests that are not ours: one address per MAC, which shows the digits of its IPv4 one, DNS server,
+ * search list, NTP servers; router advertisements say that it is there. Without the call its code is not
+ * linked. Nothing without IPv6. */
+void wh_gateway_dhcp6_enable(struct wh_gateway *gateway);
+
 /* The next DHCP lease of this MAC is ip4. -WH_EADDRNOTAVAIL: not of the guest's network, or a service's;
  * -WH_EADDRINUSE: another MAC has it; -WH_ENOSPC. */
 int wh_gateway_lease_set(struct wh_gateway *gateway, const uint8_t mac[6], const uint8_t ip4[4]);
+/* The same, for good. Takes the address from one who was only offered it. -WH_EINVAL: a group's MAC. */
+int wh_gateway_lease_fix(struct wh_gateway *gateway, const uint8_t mac[6], const uint8_t ip4[4]);
+int wh_gateway_lease_remove(struct wh_gateway *gateway, const uint8_t mac[6]); /* -WH_ENOENT */
+struct wh_gateway_lease {
+	uint8_t mac[6], ip4[4], ip6[16]; /* ip6 all zero = none */
+	bool fixed;                      /* by _fix */
+	bool bound;                      /* the guest has taken it */
+	bool declined;                   /* in use by somebody else, said a guest; mac is zero */
+	uint64_t left_ns; /* 0 = it has run out; the MAC keeps it until another needs it */
+};
+/* At most max; WH_GATEWAY_LEASES_MAX takes all. */
+uint32_t wh_gateway_lease_list(const struct wh_gateway *gateway, struct wh_gateway_lease *list,
+			       uint32_t max);
 /* Addresses for a config, before there is a gateway. -WH_EINVAL. */
 int wh_gateway_config_addresses(const struct wh_gateway_config *config,
 				struct wh_gateway_addresses *ret_addresses, struct wh_diag *diag);
@@ -273,6 +296,16 @@ struct wh_gateway_flow {
 uint32_t wh_gateway_flow_list(struct wh_gateway *gateway, uint32_t after,
 			      struct wh_gateway_flow *list, uint32_t max);
 
+/* Events as they happen: one line of JSON each, line feed included, as docs/spec/gateway-control.md says. Nothing
+ * is formatted while nobody watches. fn must not call the gateway. The watcher is the caller's. */
+struct wh_gateway_watcher {
+	struct wh_list node;
+	void (*fn)(void *ctx, const char *line, size_t size);
+	void *ctx;
+};
+void wh_gateway_watch(struct wh_gateway *gateway, struct wh_gateway_watcher *watcher);
+void wh_gateway_unwatch(struct wh_gateway_watcher *watcher);
+
 struct wh_gateway_stats {
 	uint64_t tcp_out_opened, tcp_out_failed, tcp_out_refused; /* refused: by rule or limit */
 	uint64_t tcp_in_accepted, tcp_in_failed, tcp_in_retries;
@@ -280,7 +313,7 @@ struct wh_gateway_stats {
 	uint64_t udp_flows_opened, udp_out, udp_in, udp_dropped, udp_evicted;
 	uint64_t echo_out, echo_in, echo_dropped;
 	uint64_t dns_queries, dns_local, dns_answers, dns_failed, dns_retries, dns_bad_answers;
-	uint64_t dhcp_in, dhcp_out;
+	uint64_t dhcp_in, dhcp_out, dhcp_exhausted, dhcp_refused, dhcp_declined;
 	uint64_t descriptors_refused; /* flows not made for want of descriptors */
 	uint64_t policy_denied;       /* connections, datagrams and pings */
 	uint32_t tcp_flows, tcp_pending, udp_flows, echo_flows, rules, descriptors; /* now */

@@ -39,6 +39,10 @@ int wh_gateway_control_new(struct wh_gateway *gateway, struct wh_loop *loop, con
 /* A client that is connected already, such as one half of a socketpair. fd is the control's from now on, also
  * after an error: -WH_ENOSPC (clients), -WH_ENOMEM, -errno. */
 int wh_gateway_control_add(struct wh_gateway_control *control, int fd);
+/* Carries out one request, as if a client had sent it, and without its lines of reply. Requests that list or bring
+ * a descriptor have no use here. 0, or what the control would have answered: -WH_E* and its sentence. */
+int wh_gateway_control_run(struct wh_gateway_control *control, const char *request,
+			   struct wh_diag *diag);
 /* Ends a capture that a client began, closes all clients, removes the file if it is still ours. NULL is
  * allowed. Before wh_gateway_free. */
 void wh_gateway_control_free(struct wh_gateway_control *control);
