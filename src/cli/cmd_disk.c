@@ -94,7 +94,10 @@ static int create(const struct arguments *a)
 		cli_error("disk: a cluster size is for qcow2, 512 to 2M");
 		return CLI_ERROR;
 	}
-	error = wh_block_file_open(path, WH_BLOCK_FILE_CREATE, &file, &diag);
+	struct wh_block_file_config fc = { .size = sizeof fc,
+					   .path = path,
+					   .flags = WH_BLOCK_FILE_CREATE };
+	error = wh_block_file_open(&fc, &file, &diag);
 	if (error) {
 		cli_error("%s", diag.text);
 		return CLI_ERROR;
@@ -126,8 +129,11 @@ static int create(const struct arguments *a)
 static int detect(const char *path, enum wh_block_format *ret_format, struct wh_diag *diag)
 {
 	struct wh_block_file file;
-	int error = wh_block_file_open(path, WH_BLOCK_FILE_READ_ONLY | WH_BLOCK_FILE_NO_LOCK, &file,
-				       diag);
+	struct wh_block_file_config config = { .size = sizeof config,
+					       .path = path,
+					       .flags = WH_BLOCK_FILE_READ_ONLY |
+							WH_BLOCK_FILE_NO_LOCK };
+	int error = wh_block_file_open(&config, &file, diag);
 	if (error)
 		return error;
 	error = wh_block_looks_like(&file, ret_format);
@@ -189,6 +195,10 @@ static int info(const struct arguments *a)
 					  .format = a->format,
 					  .read_only = true,
 					  .alloc = &wh_block_malloc };
+	struct wh_block_file_config fc = { .size = sizeof fc,
+					   .path = path,
+					   .flags = WH_BLOCK_FILE_READ_ONLY |
+						    WH_BLOCK_FILE_NO_LOCK };
 	struct wh_block *block = NULL;
 	struct wh_block_info result;
 	struct wh_diag diag = { "" };
@@ -200,8 +210,7 @@ static int info(const struct arguments *a)
 	}
 	error = config.format ? 0 : detect(path, &config.format, &diag);
 	if (!error)
-		error = wh_block_file_open(path, WH_BLOCK_FILE_READ_ONLY | WH_BLOCK_FILE_NO_LOCK,
-					   &config.file, &diag);
+		error = wh_block_file_open(&fc, &config.file, &diag);
 	if (error) {
 		cli_error("%s", diag.text);
 		return CLI_ERROR;

@@ -28,10 +28,8 @@
 #define NETWORK_FINISH_MS 3000u
 
 struct disk {
-	struct wh_block_file file;
-	struct wh_block *block;
+	struct wh_block_image *image;
 	struct wh_dev_blk *device;
-	bool open;
 };
 
 struct volume {
@@ -47,6 +45,7 @@ struct run_devices {
 	struct wh_dev_net *net;
 	struct wh_boot_net addresses;
 	uint8_t guest_mac[6];
+	struct wh_blockio *io; /* of all disks */
 	struct disk *disks;
 	struct volume *volumes;
 	struct wh_boot_mount *mounts;
@@ -157,16 +156,24 @@ static int open_disks(struct run *r)
 	r->devices->disks = calloc(o->disk_count, sizeof *r->devices->disks);
 	if (!r->devices->disks)
 		return no_memory(), CLI_ERROR;
+	struct wh_blockio_config io = { .size = sizeof io, .loop = r->loop };
+	if (o->disk_count && wh_blockio_new(&io, &r->devices->io, &diag) < 0) {
+		cli_error("--disk: %s", diag.text);
+		return CLI_ERROR;
+	}
 	for (unsigned i = 0; i < o->disk_count; i++) {
-		struct disk *d = &r->devices->disks[i];
-		int error = wh_block_image_open(o->disks[i].file, o->disks[i].format,
-						o->disks[i].read_only, &r->log, &d->file, &d->block,
-						&diag);
-		if (error < 0) {
+		struct wh_block_image_config config = { .size = sizeof config,
+							.path = o->disks[i].file,
+							.format = o->disks[i].format,
+							.flags = o->disks[i].read_only
+									 ? WH_BLOCK_FILE_READ_ONLY
+									 : 0,
+							.io = r->devices->io,
+							.log = r->log };
+		if (wh_block_image_open(&config, &r->devices->disks[i].image, &diag) < 0) {
 			cli_error("--disk %s: %s", o->disks[i].name, diag.text);
 			return CLI_ERROR;
 		}
-		d->open = true;
 	}
 	return CLI_OK;
 }
@@ -177,7 +184,7 @@ static int attach_disks(struct run *r)
 	for (unsigned i = 0; i < r->options.disk_count; i++) {
 		struct disk *d = &r->devices->disks[i];
 		struct wh_dev_blk_config config = { .size = sizeof config,
-						    .block = d->block,
+						    .block = wh_block_image_block(d->image),
 						    .name = r->options.disks[i].name,
 						    .log = r->log };
 		if (wh_dev_blk_new(&config, r->machine, &d->device, &diag) < 0) {
@@ -322,21 +329,25 @@ int run_devices_finish(struct run *r)
 		(void)wh_gateway_finish(r->devices->gateway, NETWORK_FINISH_MS); /* best effort */
 	if (!r->devices || !r->devices->disks)
 		return CLI_OK;
+	/* Requests under way use the guest's memory. */
+	for (unsigned i = 0; i < r->options.disk_count; i++)
+		while (r->devices->disks[i].device && wh_dev_blk_busy(r->devices->disks[i].device))
+			if (wh_loop_step(r->loop, -1) < 0)
+				break;
 	wh_vmm_machine_free(r->machine);
 	r->machine = NULL;
 	for (unsigned i = 0; i < r->options.disk_count; i++) {
 		struct disk *d = &r->devices->disks[i];
-		if (!d->open)
-			continue;
 		wh_dev_blk_free(d->device);
-		int error = wh_block_close(d->block);
+		int error = wh_block_image_close(d->image);
 		if (error < 0) {
 			cli_error("--disk %s: the last writes did not reach the file (errno %d)",
 				  r->options.disks[i].name, -error);
 			status = CLI_ERROR;
 		}
-		wh_block_file_close(&d->file);
-		d->open = false;
+		*d = (struct disk){ 0 };
 	}
+	wh_blockio_free(r->devices->io);
+	r->devices->io = NULL;
 	return status;
 }

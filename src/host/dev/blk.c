@@ -322,6 +322,11 @@ int wh_dev_blk_new(const struct wh_dev_blk_config *config, struct wh_vmm_machine
 	return 0;
 }
 
+uint32_t wh_dev_blk_busy(const struct wh_dev_blk *blk)
+{
+	return blk->in_flight;
+}
+
 void wh_dev_blk_free(struct wh_dev_blk *blk)
 {
 	if (!blk)

@@ -8,7 +8,6 @@
 #include <wherry/base/assert.h>
 #include <wherry/base/bytes.h>
 #include <wherry/base/errors.h>
-#include <wherry/block_file.h>
 #include <wherry/dev_9p.h>
 #include <wherry/virtio.h>
 
@@ -30,6 +29,16 @@ struct wh_dev_9p {
 	uint32_t life; /* goes up at each reset */
 	bool burst;
 };
+
+static void *malloc_alloc(void *ctx, size_t size, size_t align)
+{
+	return malloc(size);
+}
+
+static void malloc_free(void *ctx, void *memory, size_t size)
+{
+	free(memory);
+}
 
 static struct slot *slot_get(struct wh_dev_9p *p)
 {
@@ -110,6 +119,7 @@ int wh_dev_9p_new(const struct wh_dev_9p_config *config, struct wh_vmm_machine *
 		  struct wh_dev_9p **ret_9p, struct wh_diag *diag)
 {
 	static const struct wh_virtio_ops ops = { .notify = notify, .reset = reset };
+	static const struct wh_alloc alloc = { .alloc = malloc_alloc, .free = malloc_free };
 	size_t tag_size = strlen(config->tag);
 	if (!tag_size || tag_size >= WH_BOOT_NAME_SIZE)
 		return wh_diag_set(diag, -WH_EINVAL, "mount tag %s: 1 to %u bytes", config->tag,
@@ -120,7 +130,7 @@ int wh_dev_9p_new(const struct wh_dev_9p_config *config, struct wh_vmm_machine *
 	struct wh_p9_server_config s = { .size = sizeof s,
 					 .ops = config->ops,
 					 .ctx = config->ctx,
-					 .alloc = &wh_block_malloc,
+					 .alloc = &alloc,
 					 .read_only = config->read_only,
 					 .answered = answered,
 					 .answered_ctx = p };

@@ -13,8 +13,7 @@
 
 #define DISK (1u << 20)
 
-static struct wh_block_file file;
-static struct wh_block *block;
+static struct wh_block_image *image;
 static struct wh_dev_blk *blk;
 static char path[64];
 
@@ -27,10 +26,13 @@ static void set_up(bool read_only)
 		CHECK(fd >= 0 && !ftruncate(fd, DISK));
 		close(fd);
 	}
-	CHECK_EQ(wh_block_image_open(path, WH_BLOCK_FORMAT_NONE, read_only, NULL, &file, &block,
-				     &diag),
-		 0);
-	struct wh_dev_blk_config c = { .size = sizeof c, .block = block, .name = "thedisk" };
+	struct wh_block_image_config ic = { .size = sizeof ic,
+					    .path = path,
+					    .flags = read_only ? WH_BLOCK_FILE_READ_ONLY : 0 };
+	CHECK_EQ(wh_block_image_open(&ic, &image, &diag), 0);
+	struct wh_dev_blk_config c = { .size = sizeof c,
+				       .block = wh_block_image_block(image),
+				       .name = "thedisk" };
 	CHECK_EQ(wh_dev_blk_new(&c, fake_new(), &blk, NULL), 0);
 	CHECK_EQ(wh_load_le64(fake.shm->config), DISK / 512);
 	fake_start(WH_VIRTQ_F_EVENT_IDX | WH_VIRTIO_BLK_F_FLUSH, 64);
@@ -39,8 +41,7 @@ static void set_up(bool read_only)
 static void tear_down(void)
 {
 	wh_dev_blk_free(blk);
-	CHECK_EQ(wh_block_close(block), 0);
-	wh_block_file_close(&file);
+	CHECK_EQ(wh_block_image_close(image), 0);
 	fake_free();
 }
 
@@ -143,58 +144,10 @@ static void refusals(void)
 	tear_down();
 }
 
-/* ---- files ---- */
-
-static void locks(void)
-{
-	struct wh_block_file other;
-	struct wh_diag diag = { "" };
-	set_up(false);
-	CHECK_EQ(wh_block_file_open(path, 0, &other, &diag), -WH_EBUSY);
-	CHECK(strstr(diag.text, "in use"));
-	CHECK_EQ(wh_block_file_open(path, WH_BLOCK_FILE_READ_ONLY, &other, &diag), -WH_EBUSY);
-	CHECK_EQ(wh_block_file_open(path, WH_BLOCK_FILE_READ_ONLY | WH_BLOCK_FILE_NO_LOCK, &other,
-				    0),
-		 0);
-	wh_block_file_close(&other);
-	tear_down();
-	set_up(true); /* readers share */
-	CHECK_EQ(wh_block_file_open(path, WH_BLOCK_FILE_READ_ONLY, &other, &diag), 0);
-	wh_block_file_close(&other);
-	CHECK_EQ(wh_block_file_open(path, 0, &other, &diag), -WH_EBUSY);
-	tear_down();
-}
-
-static void wrong_files(void)
-{
-	struct wh_block_file f;
-	struct wh_block *b;
-	struct wh_diag diag = { "" };
-	CHECK_EQ(wh_block_file_open("/nonexistent/x", 0, &f, &diag), -WH_ENOENT);
-	CHECK(strstr(diag.text, "no such file"));
-	CHECK_EQ(wh_block_file_open("/tmp", WH_BLOCK_FILE_READ_ONLY, &f, &diag), -WH_EISDIR);
-	CHECK_EQ(wh_block_file_open("/dev/null", 0, &f, &diag), -WH_EINVAL);
-	CHECK_EQ(wh_block_file_open(path, WH_BLOCK_FILE_CREATE, &f, &diag), -WH_EEXIST);
-	CHECK_EQ(wh_block_image_open(path, WH_BLOCK_FORMAT_QCOW2, false, 0, &f, &b, &diag),
-		 -WH_EINVAL);
-	CHECK(strstr(diag.text, "not a qcow2"));
-	int fd = open(path, O_RDWR);
-	CHECK_EQ(pwrite(fd, "QFI\xfb", 4, 0), 4);
-	CHECK_EQ(wh_block_image_open(path, WH_BLOCK_FORMAT_NONE, false, 0, &f, &b, &diag),
-		 -WH_EINVAL);
-	CHECK(strstr(diag.text, "format=qcow2"));
-	CHECK_EQ(wh_block_image_open(path, WH_BLOCK_FORMAT_RAW, false, 0, &f, &b, &diag), 0);
-	CHECK_EQ(wh_block_close(b), 0);
-	wh_block_file_close(&f);
-	close(fd);
-}
-
 int main(void)
 {
 	RUN(reads_and_writes);
 	RUN(refusals);
-	RUN(locks);
-	RUN(wrong_files);
 	unlink(path);
 	return test_end();
 }

@@ -27,6 +27,9 @@ struct wh_dev_blk_config {
 /* Plugs a disk into a machine that has not started. 0, -WH_ENOMEM or as wh_vmm_slot_add. */
 int wh_dev_blk_new(const struct wh_dev_blk_config *config, struct wh_vmm_machine *machine,
 		   struct wh_dev_blk **ret_blk, struct wh_diag *diag);
+/* Requests that are not answered yet: run the loop until there are none before the machine, whose memory
+ * they use, goes. */
+uint32_t wh_dev_blk_busy(const struct wh_dev_blk *blk);
 /* After the machine is freed; no request is in flight then. Close the block afterwards. */
 void wh_dev_blk_free(struct wh_dev_blk *blk);
 
