@@ -121,7 +121,8 @@ static int zero(struct blockio_file *f, const struct wh_block_io *io)
 		return blockio_write_zeros(f, io->offset, io->size);
 	if (f->device || fstat(f->fd, &st) || (uint64_t)st.st_size >= end)
 		return 0;
-	return ftruncate(f->fd, (off_t)end) ? -errno : 0;
+	/* Not ftruncate: another thread may have made the file longer meanwhile. The byte is ours. */
+	return blockio_write_zeros(f, end - 1, 1);
 }
 
 static int discard(struct blockio_file *f, const struct wh_block_io *io)
