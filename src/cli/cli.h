@@ -50,10 +50,12 @@ int cmd_cc(int argc, char **argv);
 int cmd_image(int argc, char **argv);
 int cmd_disk(int argc, char **argv);
 int cmd_net(int argc, char **argv);
+int cmd_store(int argc, char **argv);
 extern const struct cli_command cli_command_run;
 extern const struct cli_command cli_command_image;
 extern const struct cli_command cli_command_disk;
 extern const struct cli_command cli_command_net;
+extern const struct cli_command cli_command_store;
 
 /* Ids that every table may use. */
 #define CLI_END 0        /* no more arguments */

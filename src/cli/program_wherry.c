@@ -14,5 +14,6 @@ const struct cli_command *const cli_commands[] = {
 
 const struct program cli_programs[] = {
 	{ "disk", "make and describe disk images" },
+	{ "store", "keep files with history, branches and transactions" },
 	{ NULL, NULL },
 };

@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The journal makes commits durable with one sync of one file whose blocks exist already.
+ *
+ * A journal is a file `wherry/journal-N` of fixed size. Whoever writes it holds a lock (flock) on it, so every
+ * process (and every open store) has its own. Its first block is the header, then follow records:
+ *
+ *	header	magic "WHJRNL1\n", generation[8], boot id[36], crc32c[4] of the former
+ *	record	size[4] crc32c[4] generation[8] time_ns[8] | refs[4] objects[4] then
+ *		ref     size[1] name old[20] new[20]
+ *		object  type[1] id[20] size[4] data
+ *
+ * The crc covers all behind it. A record counts when its generation is the header's and its crc is right; the
+ * first that does not ends the journal.
+ *
+ * While the system runs, nothing reads it: the page cache is right. When the header's boot id is not the present
+ * one, the machine went down in between, and the file system may have lost files that were never synced one by
+ * one. Then whoever opens the store first writes each object again that is missing or broken,
+ * and moves each branch along the journalled steps: from what it is now to the last of them, if what it is now is one
+ * of the steps; a branch that others moved elsewhere stays where it is. Then all is synced and the journal empty.
+ *
+ * A full journal is left to a thread that syncs the file system and empties it, while another is written.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <wherry/base/bytes.h>
+#include <wherry/base/hash.h>
+#include <wherry/os.h>
+
+#include "store_priv.h"
+
+#define HEADER_SIZE 4096u
+#define RECORD_HEAD 24u
+#define MAGIC "WHJRNL1\n"
+#define SLOTS_MAX 256u
+#define DEFAULT_SIZE (4u << 20)
+
+struct journal {
+	char boot[37];
+	int fd;
+	unsigned slot;
+	uint64_t generation, at, size;
+	uint64_t time_ns; /* of the last record */
+	bool unsynced;
+	/* the thread that empties a full one */
+	pthread_t thread;
+	bool thread_runs;
+	int full_fd, dir;
+	const struct store_io *io;
+	char full_path[4300];
+	int full_result;
+};
+
+static void slot_path(const struct wh_store *s, unsigned slot, char *to, size_t max)
+{
+	snprintf(to, max, "%swherry/journal-%u", s->path, slot);
+}
+
+static int header_write(const struct store_io *io, int fd, const char *path, uint64_t generation,
+			const char *boot)
+{
+	uint8_t h[56];
+	memcpy(h, MAGIC, 8);
+	wh_store_le64(h + 8, generation);
+	memcpy(h + 16, boot, 36);
+	wh_store_le32(h + 52, wh_crc32c(0, h, 52));
+	int r = io->pwrite(io->ctx, fd, path, h, sizeof h, 0);
+	return r < 0 ? r : io->datasync(io->ctx, fd, path);
+}
+
+static bool header_read(int fd, uint64_t *ret_generation, char ret_boot[37])
+{
+	uint8_t h[56];
+	if (pread(fd, h, sizeof h, 0) != sizeof h || memcmp(h, MAGIC, 8) ||
+	    wh_load_le32(h + 52) != wh_crc32c(0, h, 52))
+		return false;
+	*ret_generation = wh_load_le64(h + 8);
+	memcpy(ret_boot, h + 16, 36);
+	ret_boot[36] = 0;
+	return true;
+}
+
+/* The record at `at`: malloc'd payload and its size, 0 = none, -errno. */
+static int64_t record_read(int fd, uint64_t at, uint64_t generation, uint64_t *ret_time,
+			   uint8_t **ret_data)
+{
+	uint8_t head[RECORD_HEAD];
+	struct stat st;
+	if (fstat(fd, &st))
+		return -errno;
+	if (pread(fd, head, sizeof head, (off_t)at) != sizeof head)
+		return 0;
+	uint32_t size = wh_load_le32(head);
+	if (size < RECORD_HEAD + 8 || at + size > (uint64_t)st.st_size ||
+	    wh_load_le64(head + 8) != generation)
+		return 0;
+	uint8_t *p = malloc(size);
+	if (!p)
+		return -WH_ENOMEM;
+	if (pread(fd, p, size, (off_t)at) != (ssize_t)size ||
+	    wh_load_le32(p + 4) != wh_crc32c(0, p + 8, size - 8)) {
+		free(p);
+		return 0;
+	}
+	*ret_time = wh_load_le64(p + 16);
+	*ret_data = p;
+	return size;
+}
+
+/* ---- recovery ---- */
+
+struct step {
+	uint64_t time;
+	uint8_t old_id[ID_SIZE], new_id[ID_SIZE];
+	char name[WH_STORE_BRANCH_SIZE_MAX + 1];
+};
+
+struct steps {
+	struct step *step;
+	size_t count, room;
+};
+
+static int step_add(struct steps *s, uint64_t time, const uint8_t *ref, uint8_t name_size)
+{
+	if (s->count == s->room) {
+		struct step *more = realloc(s->step, (s->room = s->room * 2 + 64) * sizeof *more);
+		if (!more)
+			return -WH_ENOMEM;
+		s->step = more;
+	}
+	struct step *t = &s->step[s->count++];
+	t->time = time;
+	memcpy(t->name, ref + 1, name_size);
+	t->name[name_size] = 0;
+	memcpy(t->old_id, ref + 1 + name_size, ID_SIZE);
+	memcpy(t->new_id, ref + 1 + name_size + ID_SIZE, ID_SIZE);
+	return 0;
+}
+
+static int replay_object(struct wh_store *s, const uint8_t *p, uint32_t size)
+{
+	git_oid id, check;
+	git_object_t type = (git_object_t)p[0];
+	memcpy(id.id, p + 1, ID_SIZE);
+	object_hash(type, p + 25, size, &check);
+	if (!oid_eq(&id, &check))
+		return -WH_EBADMSG;
+	if (object_is_whole(s, &id))
+		return 0;
+	return object_write_loose(s, &id, type, p + 25, size, false);
+}
+
+static int replay_record(struct wh_store *s, const uint8_t *p, uint64_t size, uint64_t time,
+			 struct steps *steps)
+{
+	const uint8_t *end = p + size;
+	uint32_t refs = wh_load_le32(p + RECORD_HEAD), objects = wh_load_le32(p + RECORD_HEAD + 4);
+	p += RECORD_HEAD + 8;
+	for (uint32_t i = 0; i < refs; i++) {
+		if (end - p < 1 || end - p < 1 + p[0] + 40 || p[0] > WH_STORE_BRANCH_SIZE_MAX)
+			return -WH_EBADMSG;
+		int r = step_add(steps, time, p, p[0]);
+		if (r < 0)
+			return r;
+		p += 1 + p[0] + 40;
+	}
+	for (uint32_t i = 0; i < objects; i++) {
+		uint32_t n = end - p < 25 ? UINT32_MAX : wh_load_le32(p + 21);
+		if (n == UINT32_MAX || (uint64_t)(end - p) < 25ull + n)
+			return -WH_EBADMSG;
+		int r = replay_object(s, p, n);
+		if (r < 0)
+			return r;
+		p += 25 + n;
+	}
+	return p == end ? 0 : -WH_EBADMSG;
+}
+
+static int compare_steps(const void *a, const void *b)
+{
+	const struct step *x = a, *y = b;
+	int r = strcmp(x->name, y->name);
+	return r ? r : x->time < y->time ? -1 : x->time > y->time;
+}
+
+/* `step` has all steps of one branch in order. */
+static int replay_ref(struct wh_store *s, const struct step *step, size_t count)
+{
+	git_oid now, to;
+	struct staged_ref *ref;
+	bool known = false;
+	int r = ref_stage(s, step->name, &ref, NULL);
+	if (r < 0)
+		return r;
+	now = ref->old_id;
+	for (size_t i = 0; i < count; i++)
+		if (!memcmp(now.id, step[i].old_id, ID_SIZE) ||
+		    !memcmp(now.id, step[i].new_id, ID_SIZE))
+			known = true;
+	memcpy(to.id, step[count - 1].new_id, ID_SIZE);
+	/* A value that names nothing is what a power cut leaves of a file. */
+	if (!known && !oid_is_zero(&now) && object_is_whole(s, &now)) {
+		ref_unstage(s, ref);
+		return 0;
+	}
+	if (oid_eq(&now, &to) || (!oid_is_zero(&to) && !object_is_whole(s, &to))) {
+		ref_unstage(s, ref);
+		return 0;
+	}
+	ref->new_id = to;
+	r = ref_publish(s, ref);
+	ref_unstage(s, ref);
+	return r;
+}
+
+static int replay(struct wh_store *s, int fd, uint64_t generation, struct steps *steps)
+{
+	uint64_t at = HEADER_SIZE, time;
+	uint8_t *p;
+	for (int64_t n; (n = record_read(fd, at, generation, &time, &p)) != 0; at += (uint64_t)n) {
+		if (n < 0)
+			return (int)n;
+		int r = replay_record(s, p, (uint64_t)n, time, steps);
+		free(p);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Journals of former boots that nobody holds. */
+static int recover(struct wh_store *s, const char *boot, struct wh_diag *diag)
+{
+	char path[4300], old[37];
+	int fds[SLOTS_MAX], r = 0;
+	unsigned count = 0;
+	struct steps steps = { 0 };
+	uint64_t generation;
+	for (unsigned slot = 0; slot < SLOTS_MAX && r >= 0; slot++) {
+		slot_path(s, slot, path, sizeof path);
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			break;
+		if (flock(fd, LOCK_EX | LOCK_NB) || !header_read(fd, &generation, old) ||
+		    !strcmp(old, boot)) {
+			close(fd);
+			continue;
+		}
+		fds[count++] = fd;
+		r = replay(s, fd, generation, &steps);
+	}
+	if (steps.count)
+		qsort(steps.step, steps.count, sizeof *steps.step, compare_steps);
+	for (size_t i = 0, n; i < steps.count && r >= 0; i += n) {
+		for (n = 1;
+		     i + n < steps.count && wh_streq(steps.step[i].name, steps.step[i + n].name);)
+			n++;
+		r = replay_ref(s, &steps.step[i], n);
+	}
+	free(steps.step);
+	if (count && r >= 0)
+		r = s->io->syncfs(s->io->ctx, s->dir);
+	for (unsigned i = 0; i < count; i++) {
+		if (r >= 0 && header_read(fds[i], &generation, old))
+			r = header_write(s->io, fds[i], path, generation + 1, boot);
+		close(fds[i]);
+	}
+	return r < 0 ? wh_diag_set(diag, r, "the journal in %swherry cannot be replayed: %s",
+				   s->path, strerror(-r))
+		     : 0;
+}
+
+/* ---- slots ---- */
+
+static int slot_make(struct wh_store *s, int fd, const char *path)
+{
+	static const uint8_t zeros[65536];
+	int r = 0;
+	/* Written, not only reserved: the first write to a reserved block changes metadata, and each sync would
+	 * wait for that. */
+	for (uint64_t at = 0; at < s->journal->size && r >= 0; at += sizeof zeros)
+		r = s->io->pwrite(s->io->ctx, fd, path, zeros, sizeof zeros, at);
+	if (r >= 0 && fsync(fd))
+		r = -errno;
+	if (r >= 0 && fsync(s->dir))
+		r = -errno;
+	return r;
+}
+
+/* Takes a journal that nobody holds, or makes one. */
+static int slot_take(struct wh_store *s)
+{
+	struct journal *j = s->journal;
+	char path[4300], boot[37];
+	for (unsigned slot = 0; slot < SLOTS_MAX; slot++) {
+		struct stat st;
+		slot_path(s, slot, path, sizeof path);
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), r = 0;
+		if (fd < 0)
+			return -errno;
+		if (flock(fd, LOCK_EX | LOCK_NB) || fstat(fd, &st)) {
+			close(fd);
+			continue;
+		}
+		bool known = header_read(fd, &j->generation, boot);
+		if (!known || (uint64_t)st.st_size < j->size) {
+			r = slot_make(s, fd, path);
+			wh_os_random(&j->generation, sizeof j->generation);
+			if (r >= 0)
+				r = header_write(s->io, fd, path, j->generation, j->boot);
+		} else if (strcmp(boot, j->boot)) { /* of a boot that could not be replayed here */
+			close(fd);
+			continue;
+		}
+		if (r < 0) {
+			close(fd);
+			return r;
+		}
+		j->size = (uint64_t)st.st_size > j->size ? (uint64_t)st.st_size : j->size;
+		j->fd = fd;
+		j->slot = slot;
+		j->at = HEADER_SIZE;
+		uint8_t *p;
+		for (int64_t n; (n = record_read(fd, j->at, j->generation, &j->time_ns, &p)) > 0;) {
+			free(p);
+			j->at += (uint64_t)n;
+		}
+		return 0;
+	}
+	return -WH_EMFILE;
+}
+
+static void *empty_full(void *ctx)
+{
+	struct journal *j = ctx;
+	uint64_t generation;
+	char boot[37];
+	j->full_result = j->io->syncfs(j->io->ctx, j->dir);
+	if (j->full_result >= 0 && header_read(j->full_fd, &generation, boot))
+		j->full_result =
+			header_write(j->io, j->full_fd, j->full_path, generation + 1, boot);
+	close(j->full_fd);
+	return NULL;
+}
+
+static void wait_full(struct journal *j)
+{
+	if (j->thread_runs)
+		pthread_join(j->thread, NULL);
+	j->thread_runs = false;
+}
+
+/* The journal has no room left: take another. */
+static int turn(struct wh_store *s)
+{
+	struct journal *j = s->journal;
+	wait_full(j);
+	int r = j->unsynced ? s->io->datasync(s->io->ctx, j->fd, "journal") : 0;
+	if (r < 0)
+		return r;
+	j->unsynced = false;
+	j->full_fd = j->fd;
+	slot_path(s, j->slot, j->full_path, sizeof j->full_path);
+	j->fd = -1;
+	s->stats.checkpoints++;
+	r = slot_take(s); /* before the other's lock goes: never the same one */
+	if (r < 0) {
+		j->fd = j->full_fd;
+		return r;
+	}
+	j->thread_runs = !pthread_create(&j->thread, NULL, empty_full, j);
+	if (!j->thread_runs)
+		(void)empty_full(j);
+	return 0;
+}
+
+int journal_open(struct wh_store *s, struct wh_diag *diag)
+{
+	char path[4300];
+	struct journal *j = calloc(1, sizeof *j);
+	if (!j)
+		return -WH_ENOMEM;
+	s->journal = j;
+	j->fd = -1;
+	j->io = s->io;
+	j->dir = s->dir;
+	j->size = s->config.journal_size ? s->config.journal_size : DEFAULT_SIZE;
+	const char *boot_file = getenv("WHERRY_STORE_BOOT_ID"); /* for tests of recovery */
+	if (boot_file)
+		snprintf(j->boot, sizeof j->boot, "%-36s", boot_file);
+	else if (wh_os_read_text("/proc/sys/kernel/random/boot_id", j->boot, sizeof j->boot) != 36)
+		return wh_diag_set(diag, -WH_EIO, "/proc/sys/kernel/random/boot_id cannot be read");
+	snprintf(path, sizeof path, "%swherry", s->path);
+	if (mkdir(path, 0777) && errno != EEXIST)
+		return wh_diag_set(diag, -errno, "%s cannot be made: %s", path, strerror(errno));
+	snprintf(path, sizeof path, "%swherry/recovery", s->path);
+	int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (lock < 0)
+		return wh_diag_set(diag, -errno, "%s cannot be opened: %s", path, strerror(errno));
+	int r = flock(lock, LOCK_EX) ? -errno : recover(s, j->boot, diag);
+	close(lock);
+	return r;
+}
+
+void journal_close(struct wh_store *s)
+{
+	struct journal *j = s->journal;
+	if (!j)
+		return;
+	(void)journal_sync(s);
+	wait_full(j);
+	if (j->fd >= 0)
+		close(j->fd);
+	free(j);
+	s->journal = NULL;
+}
+
+/* ---- writing ---- */
+
+static uint8_t *put_refs(uint8_t *p, struct wh_store *s)
+{
+	WH_LIST_FOR_EACH(n, &s->staged_refs) {
+		struct staged_ref *r = WH_LIST_ENTRY(n, struct staged_ref, order);
+		size_t size = strlen(r->name);
+		*p++ = (uint8_t)size;
+		memcpy(p, r->name, size);
+		memcpy(p + size, r->old_id.id, ID_SIZE);
+		memcpy(p + size + ID_SIZE, r->new_id.id, ID_SIZE);
+		p += size + 40;
+	}
+	return p;
+}
+
+static int append(struct wh_store *s, uint8_t *record, size_t size, bool sync)
+{
+	struct journal *j = s->journal;
+	int r = 0;
+	if (j->fd < 0)
+		r = slot_take(s);
+	if (r >= 0 && j->at + size + RECORD_HEAD > j->size)
+		r = turn(s);
+	if (r < 0)
+		return r;
+	uint64_t now = wh_os_wall_clock();
+	j->time_ns = now > j->time_ns ? now : j->time_ns + 1;
+	wh_store_le32(record, (uint32_t)size);
+	wh_store_le64(record + 8, j->generation);
+	wh_store_le64(record + 16, j->time_ns);
+	wh_store_le32(record + 4, wh_crc32c(0, record + 8, size - 8));
+	r = s->io->pwrite(s->io->ctx, j->fd, "journal", record, size, j->at);
+	if (r >= 0 && sync) {
+		r = s->io->datasync(s->io->ctx, j->fd, "journal");
+		s->stats.syncs++;
+	}
+	if (r < 0)
+		return r;
+	j->unsynced = !sync;
+	j->at += size;
+	s->stats.journal_bytes += size;
+	return 0;
+}
+
+int journal_append(struct wh_store *s, bool sync)
+{
+	struct journal *j = s->journal;
+	size_t size = RECORD_HEAD + 8;
+	uint32_t refs = 0, objects = 0;
+	WH_LIST_FOR_EACH(n, &s->staged_refs) {
+		size += 41 + strlen(WH_LIST_ENTRY(n, struct staged_ref, order)->name);
+		refs++;
+	}
+	size_t refs_size = size;
+	WH_LIST_FOR_EACH(n, &s->staged) {
+		struct staged *o = WH_LIST_ENTRY(n, struct staged, order);
+		if (o->size <= JOURNAL_OBJECT_MAX)
+			size += 25 + o->size;
+	}
+	bool big = s->need_syncfs || size > j->size - HEADER_SIZE - 2 * RECORD_HEAD;
+	if (big) { /* the objects are there as files: make those durable, then note the refs only */
+		int r = s->io->syncfs(s->io->ctx, s->dir);
+		if (r < 0)
+			return r;
+		size = refs_size;
+	}
+	uint8_t *record = malloc(size);
+	if (!record)
+		return -WH_ENOMEM;
+	uint8_t *p = put_refs(record + RECORD_HEAD + 8, s);
+	if (!big) {
+		WH_LIST_FOR_EACH(n, &s->staged) {
+			struct staged *o = WH_LIST_ENTRY(n, struct staged, order);
+			if (o->size > JOURNAL_OBJECT_MAX)
+				continue;
+			*p = (uint8_t)o->type;
+			memcpy(p + 1, o->id.id, ID_SIZE);
+			wh_store_le32(p + 21, (uint32_t)o->size);
+			memcpy(p + 25, o->data, o->size);
+			p += 25 + o->size;
+			objects++;
+		}
+	}
+	wh_assert(p == record + size);
+	wh_store_le32(record + RECORD_HEAD, refs);
+	wh_store_le32(record + RECORD_HEAD + 4, objects);
+	int r = append(s, record, size, sync);
+	free(record);
+	return r;
+}
+
+void journal_note_ref(struct wh_store *s, const char *branch, const git_oid *id)
+{
+	uint8_t record[RECORD_HEAD + 8 + 41 + WH_STORE_BRANCH_SIZE_MAX];
+	size_t size = strlen(branch);
+	if (s->journal->fd < 0)
+		return; /* nothing of ours could be replayed over it */
+	uint8_t *p = record + RECORD_HEAD + 8;
+	wh_store_le32(record + RECORD_HEAD, 1);
+	wh_store_le32(record + RECORD_HEAD + 4, 0);
+	*p++ = (uint8_t)size;
+	memcpy(p, branch, size);
+	memcpy(p + size, id->id, ID_SIZE);
+	memcpy(p + size + ID_SIZE, id->id, ID_SIZE);
+	(void)append(s, record, RECORD_HEAD + 8 + 41 + size,
+		     false); /* a hint; the next sync takes it along */
+}
+
+int journal_sync(struct wh_store *s)
+{
+	struct journal *j = s->journal;
+	if (!j->unsynced || j->fd < 0)
+		return 0;
+	int r = s->io->datasync(s->io->ctx, j->fd, "journal");
+	s->stats.syncs++;
+	j->unsynced = r < 0;
+	return r;
+}

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Branches by Git's own protocol: whoever holds `refs/heads/NAME.lock` may change NAME. The lock's text begins as
+ * "wherry-lock PID", so that one left behind by a killed process is recognised; it becomes the new value just
+ * before the rename that publishes it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "store_priv.h"
+
+#define VALUE_SIZE 41u /* hash and newline; the lock's text has the same size */
+
+bool wh_store_branch_valid(const char *name)
+{
+	size_t n = wh_strnlen(name, WH_STORE_BRANCH_SIZE_MAX + 1);
+	if (!n || n > WH_STORE_BRANCH_SIZE_MAX || name[0] == '-' || name[0] == '/' ||
+	    name[n - 1] == '/' || name[n - 1] == '.')
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		char c = name[i];
+		bool start = !i || name[i - 1] == '/';
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		      c == '-' || c == '_' || c == '.' || c == '/'))
+			return false;
+		if ((c == '.' && (start || name[i - 1] == '.')) || (c == '/' && start))
+			return false;
+		if (c == '.' && !strncmp(name + i, ".lock", 5) &&
+		    (!name[i + 5] || name[i + 5] == '/'))
+			return false;
+	}
+	return true;
+}
+
+static void ref_path(const struct wh_store *s, const char *branch, const char *suffix, char *to,
+		     size_t max)
+{
+	snprintf(to, max, "%srefs/heads/%s%s", s->path, branch, suffix);
+}
+
+/* 0, -WH_ENOENT, -WH_EINVAL: not a plain value. */
+static int read_loose(const struct wh_store *s, const char *branch, git_oid *ret_id)
+{
+	char path[4300], text[64];
+	ref_path(s, branch, "", path, sizeof path);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR ? -WH_ENOENT : -errno;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	int r = n >= 0 ? 0 : errno == EISDIR ? -WH_ENOENT : -errno;
+	close(fd);
+	if (n < 0)
+		return r;
+	text[n] = 0;
+	if (n < 40 || git_oid_fromstrn(ret_id, text, 40))
+		return -WH_EINVAL;
+	return 0;
+}
+
+static int read_disk(struct wh_store *s, const char *branch, git_oid *ret_id)
+{
+	char name[WH_STORE_BRANCH_SIZE_MAX + 16];
+	int r = read_loose(s, branch, ret_id);
+	if (r >= 0)
+		return 0;
+	if (r != -WH_ENOENT && r != -WH_EINVAL)
+		return r;
+	snprintf(name, sizeof name, "refs/heads/%s", branch);
+	r = git_reference_name_to_id(ret_id, s->repo, name);
+	return !r ? 0 : r == GIT_ENOTFOUND || r == GIT_EINVALIDSPEC ? -WH_ENOENT : -WH_EIO;
+}
+
+struct staged_ref *ref_staged(struct wh_store *s, const char *branch)
+{
+	WH_LIST_FOR_EACH(n, &s->staged_refs) {
+		struct staged_ref *r = WH_LIST_ENTRY(n, struct staged_ref, order);
+		if (wh_streq(r->name, branch))
+			return r;
+	}
+	return NULL;
+}
+
+int ref_read(struct wh_store *s, const char *branch, git_oid *ret_id)
+{
+	if (!wh_store_branch_valid(branch))
+		return -WH_EINVAL;
+	/* What is staged is not there yet for anybody. */
+	return read_disk(s, branch, ret_id);
+}
+
+/* ---- locks ---- */
+
+/* A lock whose maker is dead is taken away. */
+static bool break_stale(struct wh_store *s, const char *path)
+{
+	char text[64];
+	int fd = open(path, O_RDONLY | O_CLOEXEC), pid = 0;
+	if (fd < 0)
+		return errno == ENOENT;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = 0;
+	if (sscanf(text, "wherry-lock %d", &pid) != 1 || pid <= 0)
+		return false;
+	if (!kill(pid, 0) || errno != ESRCH)
+		return false;
+	return s->io->unlink(s->io->ctx, path) >= 0;
+}
+
+static void make_parents(const char *path)
+{
+	char dir[4300];
+	for (const char *p = strstr(path, "refs/heads/"); p && (p = strchr(p, '/')); p++) {
+		snprintf(dir, sizeof dir, "%.*s", (int)(p - path), path);
+		(void)mkdir(dir, 0777); /* whether it is there shows at the open */
+	}
+}
+
+static int lock_take(struct wh_store *s, const char *path, struct wh_diag *diag)
+{
+	char text[VALUE_SIZE + 1];
+	int fd = -1;
+	for (unsigned ms = 0; ms <= LOCK_WAIT_MS; ms++) {
+		fd = s->io->open_new(s->io->ctx, path, O_RDWR);
+		if (fd == -WH_ENOENT || fd == -WH_ENOTDIR) {
+			make_parents(path);
+			fd = s->io->open_new(s->io->ctx, path, O_RDWR);
+		}
+		if (fd != -WH_EEXIST)
+			break;
+		if (break_stale(s, path))
+			continue;
+		struct timespec t = { 0, 1000000 };
+		nanosleep(&t, NULL);
+	}
+	if (fd == -WH_EEXIST)
+		return wh_diag_set(diag, -WH_EBUSY, "another program holds %s", path);
+	if (fd < 0)
+		return wh_diag_set(diag, fd, "%s cannot be made: %s", path, strerror(-fd));
+	snprintf(text, sizeof text, "wherry-lock %-28d\n", (int)getpid());
+	int r = s->io->pwrite(s->io->ctx, fd, path, text, VALUE_SIZE, 0);
+	if (r < 0) {
+		close(fd);
+		(void)s->io->unlink(s->io->ctx, path);
+		return wh_diag_set(diag, r, "%s cannot be written: %s", path, strerror(-r));
+	}
+	return fd;
+}
+
+int ref_stage(struct wh_store *s, const char *branch, struct staged_ref **ret_ref,
+	      struct wh_diag *diag)
+{
+	char path[4300];
+	struct staged_ref *r = ref_staged(s, branch);
+	if (r) {
+		*ret_ref = r;
+		return 0;
+	}
+	if (!wh_store_branch_valid(branch))
+		return wh_diag_set(diag, -WH_EINVAL, "%s is no name of a branch", branch);
+	ref_path(s, branch, ".lock", path, sizeof path);
+	int lock = lock_take(s, path, diag);
+	if (lock < 0)
+		return lock;
+	r = calloc(1, sizeof *r);
+	int error = r ? read_disk(s, branch, &r->old_id) : -WH_ENOMEM;
+	if (error == -WH_ENOENT)
+		error = 0;
+	if (error < 0) {
+		close(lock);
+		(void)s->io->unlink(s->io->ctx, path);
+		free(r);
+		return wh_diag_set(diag, error, "branch %s cannot be read", branch);
+	}
+	r->new_id = r->old_id;
+	r->lock = lock;
+	snprintf(r->name, sizeof r->name, "%s", branch);
+	wh_list_push_back(&s->staged_refs, &r->order);
+	*ret_ref = r;
+	return 0;
+}
+
+void ref_unstage(struct wh_store *s, struct staged_ref *r)
+{
+	char path[4300];
+	ref_path(s, r->name, ".lock", path, sizeof path);
+	if (r->lock >= 0) {
+		close(r->lock);
+		(void)s->io->unlink(s->io->ctx, path);
+	}
+	wh_list_remove(&r->order);
+	free(r);
+}
+
+/* A folder may be in the way that held branches once. */
+static int remove_empty(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return type == FTW_DP ? rmdir(path) : -1;
+}
+
+static int delete_ref(struct wh_store *s, struct staged_ref *r)
+{
+	char path[4300], name[WH_STORE_BRANCH_SIZE_MAX + 16];
+	git_reference *ref = NULL;
+	git_oid now;
+	ref_path(s, r->name, "", path, sizeof path);
+	/* The packed value first, or it would come to light. libgit2 takes the lock itself. */
+	ref_path(s, r->name, ".lock", path, sizeof path);
+	close(r->lock);
+	r->lock = -1;
+	(void)s->io->unlink(s->io->ctx, path);
+	snprintf(name, sizeof name, "refs/heads/%s", r->name);
+	int error = git_reference_lookup(&ref, s->repo, name);
+	if (error == GIT_ENOTFOUND)
+		return 0;
+	if (error)
+		return -WH_EIO;
+	if (git_reference_type(ref) != GIT_REFERENCE_DIRECT ||
+	    (now = *git_reference_target(ref), !oid_eq(&now, &r->old_id)))
+		error = -WH_EAGAIN;
+	else
+		error = git_reference_delete(ref) ? -WH_EIO : 0;
+	git_reference_free(ref);
+	return error;
+}
+
+int ref_publish(struct wh_store *s, struct staged_ref *r)
+{
+	char lock[4300], path[4300], text[VALUE_SIZE + 1];
+	if (oid_is_zero(&r->new_id))
+		return delete_ref(s, r);
+	ref_path(s, r->name, ".lock", lock, sizeof lock);
+	ref_path(s, r->name, "", path, sizeof path);
+	git_oid_tostr(text, sizeof text, &r->new_id);
+	text[40] = '\n';
+	int error = s->io->pwrite(s->io->ctx, r->lock, lock, text, VALUE_SIZE, 0);
+	if (error < 0)
+		return error;
+	error = s->io->rename(s->io->ctx, lock, path);
+	if (error == -WH_EISDIR || error == -WH_ENOTEMPTY) {
+		(void)nftw(path, remove_empty, 16, FTW_DEPTH | FTW_PHYS);
+		error = s->io->rename(s->io->ctx, lock, path);
+	}
+	if (error < 0)
+		return error;
+	close(r->lock);
+	r->lock = -1;
+	return 0;
+}
+
+/* ---- after a crash ---- */
+
+static struct wh_store *sweep_store; /* nftw has no argument; only during wh_store_open */
+static pthread_mutex_t sweep_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int sweep(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	size_t n = strlen(path);
+	if (type == FTW_F && n > 5 && !strcmp(path + n - 5, ".lock"))
+		(void)break_stale(sweep_store, path);
+	return 0;
+}
+
+void ref_recover_locks(struct wh_store *s)
+{
+	char path[4300];
+	snprintf(path, sizeof path, "%srefs/heads", s->path);
+	pthread_mutex_lock(&sweep_mutex);
+	sweep_store = s;
+	(void)nftw(path, sweep, 16, FTW_PHYS);
+	pthread_mutex_unlock(&sweep_mutex);
+}
+
+/* ---- public ---- */
+
+int wh_store_branch_head(struct wh_store *s, const char *branch, struct wh_store_id *ret_id)
+{
+	git_oid id;
+	int r = ref_read(s, branch, &id);
+	if (r >= 0)
+		*ret_id = id_of(&id);
+	return r;
+}
+
+struct branch_list {
+	char **name;
+	git_oid *id;
+	size_t count, room;
+};
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int list_branches(struct wh_store *s, char ***ret_names, size_t *ret_count)
+{
+	git_reference_iterator *it = NULL;
+	const char *name;
+	char **names = NULL;
+	size_t count = 0, room = 0;
+	if (git_reference_iterator_glob_new(&it, s->repo, "refs/heads/*"))
+		return -WH_EIO;
+	int r = 0;
+	while (r >= 0 && !git_reference_next_name(&name, it)) {
+		if (!wh_store_branch_valid(name + 11))
+			continue;
+		if (count == room) {
+			char **more = realloc(names, (room = room * 2 + 16) * sizeof *names);
+			if (!more) {
+				r = -WH_ENOMEM;
+				break;
+			}
+			names = more;
+		}
+		names[count] = strdup(name + 11);
+		r = names[count] ? 0 : -WH_ENOMEM;
+		count += r >= 0;
+	}
+	git_reference_iterator_free(it);
+	if (count)
+		qsort(names, count, sizeof *names, compare_names);
+	*ret_names = names;
+	*ret_count = count;
+	return r;
+}
+
+int wh_store_branch_each(struct wh_store *s,
+			 int (*fn)(void *ctx, const char *branch, const struct wh_store_id *head),
+			 void *ctx)
+{
+	char **names = NULL;
+	size_t count = 0;
+	int r = list_branches(s, &names, &count);
+	for (size_t i = 0; i < count; i++) {
+		git_oid id;
+		if (r >= 0 && !(r > 0) && ref_read(s, names[i], &id) >= 0) {
+			struct wh_store_id head = id_of(&id);
+			r = fn(ctx, names[i], &head);
+		}
+		free(names[i]);
+	}
+	free(names);
+	return r;
+}
+
+int wh_store_branch_set(struct wh_store *s, const char *branch, const struct wh_store_id *expected,
+			const struct wh_store_id *to, struct wh_diag *diag)
+{
+	struct staged_ref *ref;
+	git_oid want = { { 0 } }, zero = { { 0 } };
+	int r = wh_store_flush(s, diag);
+	if (r < 0)
+		return r;
+	if (to && wh_store_object_kind(s, to) != WH_STORE_OBJECT_COMMIT) {
+		char hex[41];
+		wh_store_id_format(to, hex);
+		return wh_diag_set(diag, -WH_ENOENT, "there is no commit %s", hex);
+	}
+	r = ref_stage(s, branch, &ref, diag);
+	if (r < 0)
+		return r;
+	if (expected)
+		want = oid_of(expected);
+	if (expected && !oid_eq(&want, &ref->old_id)) {
+		ref_unstage(s, ref);
+		return wh_diag_set(diag, -WH_EAGAIN, "branch %s has moved meanwhile", branch);
+	}
+	if (!to && oid_is_zero(&ref->old_id)) {
+		ref_unstage(s, ref);
+		return wh_diag_set(diag, -WH_ENOENT, "there is no branch %s", branch);
+	}
+	ref->new_id = to ? oid_of(to) : zero;
+	return wh_store_flush(s, diag);
+}
+
+int wh_store_branch_forward(struct wh_store *s, const char *branch, const struct wh_store_id *to,
+			    struct wh_diag *diag)
+{
+	struct wh_store_id head, zero = { { 0 } };
+	for (;;) {
+		int r = wh_store_branch_head(s, branch, &head);
+		if (r < 0 && r != -WH_ENOENT)
+			return r;
+		bool none = r == -WH_ENOENT;
+		if (!none) {
+			r = wh_store_leads_to(s, &head, to);
+			if (r < 0)
+				return wh_diag_set(diag, r, "No such file or directory");
+			if (!r)
+				return wh_diag_set(diag, -WH_EPERM, "not-fast-forward");
+		}
+		r = wh_store_branch_set(s, branch, none ? &zero : &head, to, diag);
+		if (r != -WH_EAGAIN)
+			return r;
+	}
+}
+
+int wh_store_branch_rename(struct wh_store *s, const char *from, const char *to,
+			   struct wh_diag *diag)
+{
+	struct wh_store_id head, zero = { { 0 } };
+	int r = wh_store_branch_head(s, from, &head);
+	if (r < 0)
+		return wh_diag_set(diag, r, "there is no branch %s", from);
+	r = wh_store_branch_set(s, to, &zero, &head, diag);
+	if (r == -WH_EAGAIN)
+		return wh_diag_set(diag, -WH_EEXIST, "there is a branch %s already", to);
+	if (r < 0)
+		return r;
+	r = wh_store_branch_set(s, from, &head, NULL, diag);
+	if (r < 0)
+		(void)wh_store_branch_set(s, to, &head, NULL, NULL); /* as it was */
+	return r;
+}
