@@ -13,15 +13,14 @@ static void reno_init(struct wh_net_cc_state *c, uint32_t mss)
 	*c = (struct wh_net_cc_state){ .cwnd = initial(mss), .ssthresh = UINT32_MAX, .mss = mss };
 }
 
-static void reno_acked(struct wh_net_cc_state *c, uint32_t acked, uint64_t now, uint64_t rtt_ns,
-		       bool limited)
+static void reno_acked(struct wh_net_cc_state *c, const struct wh_net_cc_ack *ack)
 {
-	if (!limited) /* RFC 7661: a window that is not used proves nothing */
+	if (!ack->limited) /* RFC 7661: a window that is not used proves nothing */
 		return;
 	if (c->cwnd < c->ssthresh) {
-		c->cwnd += acked;
+		c->cwnd += ack->bytes;
 	} else {
-		c->private_[0] += acked;
+		c->private_[0] += ack->bytes;
 		if (c->private_[0] >= c->cwnd) {
 			c->private_[0] -= c->cwnd;
 			c->cwnd += c->mss;

@@ -32,7 +32,8 @@ struct wh_net_tcp *tcp_new(struct wh_net *net, const struct wh_net_tuple *tuple,
 	s->keep_count = 9;
 	s->rto = TCP_RTO_FIRST_NS;
 	s->iss = tcp_initial_sequence(net, tuple);
-	s->snd_una = s->snd_nxt = s->snd_max = s->iss;
+	s->snd_una = s->snd_nxt = s->fack = s->iss;
+	s->syn_due = true;
 	s->tx_sequence = s->iss + 1;
 	s->small_end = s->iss;
 	s->ts_offset = (uint32_t)(tcp_hash(net, tuple) * 2654435761u);
@@ -167,6 +168,7 @@ void tcp_set_mss(struct wh_net_tcp *s)
 	if (s->mss_limit && mss > s->mss_limit)
 		mss = s->mss_limit;
 	s->mss = (uint16_t)(mss - (s->timestamps_ok ? 12 : 0)); /* RFC 6691 */
+	s->cc.mss = s->mss;
 }
 
 uint32_t tcp_receive_room(const struct wh_net_tcp *s)
@@ -375,7 +377,7 @@ int wh_net_tcp_connect(struct wh_net *net, const struct wh_net_tuple *tuple,
 	if (!s)
 		return error;
 	if (reuse && tcp_before(s->iss, after)) {
-		s->iss = s->snd_una = s->snd_nxt = s->snd_max = s->small_end = after;
+		s->iss = s->snd_una = s->snd_nxt = s->fack = s->small_end = after;
 		s->tx_sequence = after + 1;
 	}
 	s->entry.state = WH_NET_TCP_SYN_SENT;
@@ -383,6 +385,7 @@ int wh_net_tcp_connect(struct wh_net *net, const struct wh_net_tuple *tuple,
 	net->stats.tcp_half_open++;
 	net->stats.tcp_opened++;
 	s->sack_ok = s->timestamps_ok = s->scale_ok = true;
+	s->ecn_ok = net->config.ecn && net->config.cc;
 	s->ops = ops;
 	s->ctx = ctx;
 	s->held = true;
@@ -546,7 +549,7 @@ void wh_net_tcp_abort(struct wh_net_tcp *s)
 		return;
 	}
 	if (s->entry.state != WH_NET_TCP_CLOSED &&
-	    !(s->entry.state == WH_NET_TCP_SYN_SENT && s->snd_max == s->iss))
+	    !(s->entry.state == WH_NET_TCP_SYN_SENT && s->snd_nxt == s->iss))
 		(void)tcp_send_reset(s); /* lost: the peer's next segment is answered so */
 	tcp_destroy(s);
 }

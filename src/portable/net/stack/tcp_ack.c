@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Acknowledgements.
- *
- * Loss recovery has three states. OPEN: all is well. RECOVERY: a loss was found by
- * duplicate acknowledgements or SACK (RFC 6675; RFC 6582 without SACK): holes are
- * sent again in order while the pipe has room, until everything that was
- * outstanding when it began (`recover`) is acknowledged. LOSS: the timer ran out; sending
- * starts over at snd_una and passes over what the peer has.
+ * Acknowledgements: what they say about the round trip, the window, the scoreboard and ECN. What
+ * follows from it for lost segments is in tcp_loss.c.
  */
 #include "tcp_priv.h"
 
@@ -19,8 +14,7 @@ void tcp_rtt_sample(struct wh_net_tcp *s, uint64_t rtt)
 	} else {
 		uint64_t delta = rtt > s->srtt ? rtt - s->srtt : s->srtt - rtt;
 		s->rttvar += (delta >> 2) - (s->rttvar >> 2);
-		s->srtt += (rtt >> 3);
-		s->srtt -= (s->srtt >> 3);
+		s->srtt += (rtt >> 3) - (s->srtt >> 3);
 		if (!s->srtt)
 			s->srtt = 1;
 	}
@@ -30,97 +24,97 @@ void tcp_rtt_sample(struct wh_net_tcp *s, uint64_t rtt)
 					: rto;
 }
 
-uint32_t tcp_sacked_bytes(const struct wh_net_tcp *s)
+/* The least round trip of the last seconds, which RACK measures disorder by. */
+static void least_rtt(struct wh_net_tcp *s, uint64_t rtt)
 {
-	uint32_t n = 0;
-	for (uint32_t i = 0; i < s->sacked.count; i++)
-		n += s->sacked.range[i].end - s->sacked.range[i].start;
-	return n;
+	uint32_t us = rtt / 1000 > INT32_MAX ? INT32_MAX : (uint32_t)(rtt / 1000);
+	if (s->min_rtt_at && us > s->min_rtt_us && s->net->now - s->min_rtt_at < TCP_MIN_RTT_NS)
+		return;
+	s->min_rtt_us = us;
+	s->min_rtt_at = s->net->now;
 }
 
-/* Everything that is not SACKed below this is taken for lost (RFC 6675 IsLost). */
-static uint32_t lost_edge(const struct wh_net_tcp *s)
+/* The handshake's. */
+void tcp_rtt_first(struct wh_net_tcp *s, uint64_t rtt)
 {
-	uint32_t above = 0;
-	const struct tcp_ranges *r = &s->sacked;
-	for (uint32_t i = r->count; i-- > 0;) {
-		above += r->range[i].end - r->range[i].start;
-		if (above > (TCP_DUP_ACKS - 1u) * s->mss || r->count - i >= TCP_DUP_ACKS)
-			return r->range[i].start;
-	}
-	return s->snd_una;
+	tcp_rtt_sample(s, rtt);
+	least_rtt(s, rtt);
 }
 
-/* RFC 6675 SetPipe: bytes that are thought to be in the network. */
-uint32_t tcp_pipe(const struct wh_net_tcp *s, uint32_t *ret_lost_edge)
+/* A measured round trip: of a segment that was sent once (Karn), or by the echoed timestamp
+ * (RFC 7323, 4.1). Only that ends the timer's backing off (RFC 6298, 5.7). */
+static void rtt_from_ack(struct wh_net_tcp *s, const struct tcp_segment *seg,
+			 const struct tcp_delivery *d)
 {
-	uint32_t outstanding = s->snd_max - s->snd_una, gone, edge = lost_edge(s);
-	uint32_t from = tcp_max(s->retransmit_next, s->snd_una);
-	if (s->recovery == TCP_RECOVERY && !tcp_before(s->snd_una, edge)) {
-		/* By the count of duplicates, or a partial acknowledgement (RFC 6582): what
-		 * comes next was sent before that, and is lost. */
-		edge = s->snd_una + s->mss;
-		if (s->sacked.count && tcp_before(s->sacked.range[0].start, edge))
-			edge = s->sacked.range[0].start;
-		if (tcp_before(s->snd_max, edge))
-			edge = s->snd_max;
+	uint64_t rtt;
+	if (d->has_rtt) {
+		rtt = (uint64_t)d->rtt_us * 1000;
+		least_rtt(s, rtt);
+	} else if (s->timestamps_ok && seg->t.has_timestamp && d->bytes) {
+		uint32_t ms = tcp_clock_ms(s) - seg->t.timestamp_echo;
+		if (ms >= 120000)
+			return;
+		rtt = (uint64_t)ms * NET_MS;
+	} else {
+		return;
 	}
-	*ret_lost_edge = edge;
-	gone = s->sack_ok ? tcp_sacked_bytes(s) : (uint32_t)s->dup_acks * s->mss;
-	for (uint32_t i = 0; tcp_before(from, edge) && i <= s->sacked.count; i++) {
-		uint32_t hole_end = i < s->sacked.count ? s->sacked.range[i].start : edge;
-		if (tcp_before(edge, hole_end))
-			hole_end = edge;
-		if (tcp_before(from, hole_end))
-			gone += hole_end - from;
-		if (i < s->sacked.count)
-			from = tcp_max(from, s->sacked.range[i].end);
-	}
-	return gone < outstanding ? outstanding - gone : 0;
+	tcp_rtt_sample(s, rtt);
+	s->backoff = 0;
 }
 
-/* Returns true when something new was learnt. */
-static bool sack_input(struct wh_net_tcp *s, const struct wh_wire_tcp *t)
+/* ---- SACK ---- */
+
+/* RFC 2883, 4: the first block is below the acknowledgement, or inside the second. */
+static bool dsack_find(const struct wh_net_tcp *s, const struct wh_wire_tcp *t,
+		       struct tcp_range *ret)
 {
-	uint32_t before = tcp_sacked_bytes(s);
-	for (uint32_t i = 0; i < t->sack_count; i++) {
-		uint32_t start = t->sack[i].start, end = t->sack[i].end;
-		/* Below the acknowledgement: D-SACK (RFC 2883), no news here. Outside of what
-		 * was sent: nonsense. */
-		if (!tcp_before(start, end) || tcp_before(start, s->snd_una) ||
-		    !tcp_before(t->acknowledgement, start) || tcp_before(s->snd_max, end))
+	uint32_t start = t->sack[0].start, end = t->sack[0].end;
+	bool below = !tcp_before(t->acknowledgement, end);
+	bool inside = t->sack_count > 1 && !tcp_before(start, t->sack[1].start) &&
+		      !tcp_before(t->sack[1].end, end);
+	/* One that is older than a window is an old segment's, or forged. */
+	if (!tcp_before(start, end) || (!below && !inside) || tcp_before(s->snd_nxt, end) ||
+	    tcp_before(start, s->snd_una - s->snd_wnd_max))
+		return false;
+	*ret = (struct tcp_range){ start, end };
+	return true;
+}
+
+static bool block_plausible(const struct wh_net_tcp *s, const struct wh_wire_tcp *t, uint32_t i)
+{
+	uint32_t start = t->sack[i].start, end = t->sack[i].end;
+	return tcp_before(start, end) && !tcp_before(start, s->snd_una) &&
+	       tcp_before(t->acknowledgement, start) && !tcp_before(s->snd_nxt, end);
+}
+
+/* In ascending order, which RFC 8985 6.2 step 3 needs. */
+static void sack_input(struct wh_net_tcp *s, const struct wh_wire_tcp *t, struct tcp_delivery *d)
+{
+	uint32_t order[WH_WIRE_TCP_SACKS_MAX], count = 0;
+	uint32_t first = d->dsack ? 1 : 0;
+	for (uint32_t i = first; i < t->sack_count; i++) {
+		if (!block_plausible(s, t, i))
 			continue;
-		/* Full: forgotten, will be sent again in the worst case. */
-		(void)tcp_range_insert(s->sacked.range, &s->sacked.count, TCP_SACKED_MAX, start,
-				       end, 0);
+		uint32_t at = count++;
+		for (; at && tcp_before(t->sack[i].start, t->sack[order[at - 1]].start); at--)
+			order[at] = order[at - 1];
+		order[at] = i;
 	}
-	return tcp_sacked_bytes(s) != before;
+	for (uint32_t k = 0; k < count; k++)
+		tcp_sent_sack(s, t->sack[order[k]].start, t->sack[order[k]].end, d);
 }
 
-static void enter_recovery(struct wh_net_tcp *s)
+/* RFC 3168, 6.1.2: the network is congested though nothing was lost; once per window. */
+static void ecn_input(struct wh_net_tcp *s, const struct tcp_segment *seg)
 {
-	s->recovery = TCP_RECOVERY;
-	s->recover = s->snd_max;
-	s->retransmit_next = s->snd_una;
-	s->retransmit_now = true; /* the first one is not held back by the window */
-	s->timing = false;
+	if (!s->ecn_ok || !(seg->t.flags & WH_WIRE_TCP_ECE) || s->recovery != TCP_OPEN ||
+	    tcp_before(seg->t.acknowledgement, s->ecn_recover))
+		return;
+	s->ecn_recover = s->snd_nxt;
+	s->ecn_cwr = true;
+	s->net->stats.tcp_ecn_reduced++;
 	if (s->net->config.cc)
-		s->net->config.cc->lost(&s->cc, s->snd_max - s->snd_una, s->net->now);
-}
-
-void tcp_enter_loss(struct wh_net_tcp *s)
-{
-	const struct wh_net_tcp_cc *cc = s->net->config.cc;
-	if (cc && (s->recovery != TCP_LOSS || !tcp_before(s->snd_una, s->recover)))
-		cc->timeout(&s->cc, s->snd_max - s->snd_una, s->net->now);
-	else if (cc)
-		s->cc.cwnd = s->mss;
-	s->recovery = TCP_LOSS;
-	s->recover = s->snd_max;
-	s->snd_nxt = s->snd_una;
-	s->dup_acks = 0;
-	s->timing = false;
-	s->retransmit_now = false;
+		s->net->config.cc->lost(&s->cc, s->snd_nxt - s->snd_una, s->net->now);
 }
 
 static void closing_acked(struct wh_net_tcp *s)
@@ -139,19 +133,6 @@ static void closing_acked(struct wh_net_tcp *s)
 	}
 }
 
-static void rtt_from_ack(struct wh_net_tcp *s, const struct tcp_segment *seg)
-{
-	if (s->timing && tcp_before(s->timed_sequence, seg->t.acknowledgement)) {
-		s->timing = false;
-		tcp_rtt_sample(s, s->net->now - s->timed_at);
-	} else if (!s->timing && s->timestamps_ok && seg->t.has_timestamp && s->tries) {
-		/* After a time-out only the echo tells which copy arrived (RFC 7323, 4.1). */
-		uint32_t ms = tcp_clock_ms(s) - seg->t.timestamp_echo;
-		if (ms < 120000)
-			tcp_rtt_sample(s, (uint64_t)ms * NET_MS);
-	}
-}
-
 /* The acknowledgement moves on. Returns the stream bytes that it covers. */
 static uint32_t advance(struct wh_net_tcp *s, uint32_t ack)
 {
@@ -160,65 +141,55 @@ static uint32_t advance(struct wh_net_tcp *s, uint32_t ack)
 	uint32_t bytes = tcp_before(s->tx_sequence, upto) ? upto - s->tx_sequence : 0;
 	s->syn_acked = true;
 	s->snd_una = ack;
-	if (tcp_before(s->snd_nxt, ack))
-		s->snd_nxt = ack;
 	if (bytes) {
 		tcp_ring_skip(&s->tx, bytes);
 		s->tx_sequence += bytes;
 		s->bytes_acked += bytes;
 	}
-	tcp_range_cut(s->sacked.range, &s->sacked.count, ack);
 	return bytes;
 }
 
-static void new_ack(struct wh_net_tcp *s, const struct tcp_segment *seg)
+/* The congestion window grows by what arrives outside of recovery. */
+static void grow(struct wh_net_tcp *s, uint32_t bytes, const struct tcp_delivery *d,
+		 bool recovering)
 {
 	const struct wh_net_tcp_cc *cc = s->net->config.cc;
-	uint32_t ack = seg->t.acknowledgement, flight = s->snd_max - s->snd_una;
-	rtt_from_ack(s, seg);
-	uint32_t bytes = advance(s, ack);
+	uint32_t flight = s->snd_nxt - s->snd_una + bytes;
+	bool round = !tcp_before(s->snd_una, s->round_end);
+	if (round)
+		s->round_end = s->snd_nxt;
+	if (!cc || !bytes || recovering)
+		return;
+	struct wh_net_cc_ack a = { .bytes = bytes,
+				   .now = s->net->now,
+				   .rtt_ns = d->has_rtt ? (uint64_t)d->rtt_us * 1000 : 0,
+				   .srtt_ns = s->srtt,
+				   .limited = flight + s->mss > s->cc.cwnd,
+				   .round = round };
+	cc->acked(&s->cc, &a);
+}
+
+static void new_ack(struct wh_net_tcp *s, uint32_t bytes, const struct tcp_delivery *d,
+		    bool recovering)
+{
 	s->tries = 0;
+	s->soft_error = 0;
 	s->progress_at = s->net->now;
-	if (s->recovery != TCP_OPEN && !tcp_before(ack, s->recover)) {
-		s->recovery = TCP_OPEN;
-		s->dup_acks = 0;
-		s->retransmit_now = false;
-	} else if (s->recovery == TCP_RECOVERY) {
-		if (!s->sack_ok) { /* RFC 6582 3.2 step 3: partial acknowledgement */
-			s->retransmit_next = ack;
-			s->retransmit_now = true;
-			s->dup_acks = 0;
-		}
-	} else {
-		s->dup_acks = 0;
-	}
-	if (cc && s->recovery != TCP_RECOVERY && bytes)
-		cc->acked(&s->cc, bytes, s->net->now, s->srtt, flight + s->mss > s->cc.cwnd);
-	if (ack == s->snd_max)
+	grow(s, bytes, d, recovering);
+	if (s->snd_una == s->snd_nxt) {
 		tcp_timer_clear(s, TCP_TIMER_RETRANSMIT);
-	else
-		tcp_timer_set(s, TCP_TIMER_RETRANSMIT, s->net->now + s->rto);
+		tcp_timer_clear(s, TCP_TIMER_PROBE);
+		tcp_timer_clear(s, TCP_TIMER_REORDER);
+	} else {
+		tcp_timer_set(s, TCP_TIMER_RETRANSMIT, tcp_rto_deadline(s));
+		tcp_probe_arm(s);
+	}
 	if (s->want_write && s->tx.size - s->tx.used >= s->tx.size / 4) {
 		s->want_write = false;
 		tcp_event(s, WH_NET_WRITABLE);
 	}
-	if (s->fin_sent && !s->fin_acked && ack == s->tx_sequence + s->tx.used + 1)
+	if (s->fin_sent && !s->fin_acked && s->snd_una == s->tx_sequence + s->tx.used + 1)
 		closing_acked(s);
-}
-
-static void duplicate_ack(struct wh_net_tcp *s)
-{
-	uint32_t edge;
-	if (s->dup_acks < 255)
-		s->dup_acks++;
-	if (s->recovery != TCP_OPEN)
-		return;
-	/* RFC 6582 3.2 step 1: not for what was sent again after the last time. */
-	if (!s->sack_ok && s->recover && !tcp_before(s->recover, s->snd_una))
-		return;
-	(void)tcp_pipe(s, &edge); /* only the edge */
-	if (s->dup_acks >= TCP_DUP_ACKS || tcp_before(s->snd_una, edge))
-		enter_recovery(s);
 }
 
 static bool window_update(struct wh_net_tcp *s, const struct tcp_segment *seg)
@@ -243,22 +214,35 @@ static bool window_update(struct wh_net_tcp *s, const struct tcp_segment *seg)
 
 bool tcp_ack_input(struct wh_net_tcp *s, const struct tcp_segment *seg)
 {
-	uint32_t ack = seg->t.acknowledgement;
-	if (tcp_before(s->snd_max, ack) || tcp_before(ack, s->snd_una - s->snd_wnd_max)) {
+	uint32_t ack = seg->t.acknowledgement, before = s->snd_una, bytes = 0;
+	struct tcp_delivery d = { 0 };
+	bool recovering = s->recovery == TCP_RECOVERY;
+	if (tcp_before(s->snd_nxt, ack) || tcp_before(ack, s->snd_una - s->snd_wnd_max)) {
 		tcp_challenge(s); /* RFC 5961, 5.2 */
 		return false;
 	}
-	bool news = s->sack_ok && seg->t.sack_count && sack_input(s, &seg->t);
+	bool sack = s->sack_ok && seg->t.sack_count;
+	if (sack)
+		d.dsack = dsack_find(s, &seg->t, &d.dsack_range);
 	bool window_changed = window_update(s, seg);
+	ecn_input(s, seg);
 	if (tcp_before(s->snd_una, ack)) {
-		new_ack(s, seg);
+		tcp_sent_ack(s, ack, &d);
+		bytes = advance(s, ack);
+	}
+	if (sack)
+		sack_input(s, &seg->t, &d);
+	if (d.bytes)
+		rtt_from_ack(s, seg, &d);
+	if (!s->sack_ok && ack == before && ack == s->snd_una && s->snd_una != s->snd_nxt &&
+	    !seg->size && !seg->fin && !window_changed)
+		tcp_duplicate_ack(s);
+	if (d.bytes || d.dsack || s->probe_out || s->recovery != TCP_OPEN || s->dup_acks)
+		tcp_loss_ack(s, seg, before, &d);
+	if (ack != before && ack == s->snd_una) {
+		new_ack(s, bytes, &d, recovering);
 		if (s->dead || s->entry.state == WH_NET_TCP_CLOSED)
 			return false;
-		if (news && s->recovery == TCP_OPEN)
-			duplicate_ack(s);
-	} else if (ack == s->snd_una && s->snd_una != s->snd_max && !seg->size && !seg->fin &&
-		   (s->sack_ok ? news : !window_changed)) {
-		duplicate_ack(s);
 	}
 	tcp_work(s, TCP_WORK_OUTPUT);
 	return true;

@@ -80,7 +80,7 @@ static void reset_input(struct wh_net_tcp *s, const struct tcp_segment *seg)
 static bool handshake_ack(struct wh_net_tcp *s, const struct tcp_segment *seg)
 {
 	uint32_t ack = seg->t.acknowledgement;
-	if (!tcp_before(s->snd_una, ack) || tcp_before(s->snd_max, ack)) {
+	if (!tcp_before(s->snd_una, ack) || tcp_before(s->snd_nxt, ack)) {
 		tcp_reply_reset(s->net, seg);
 		return false;
 	}
@@ -103,6 +103,17 @@ static void requested_input(struct wh_net_tcp *s, const struct tcp_segment *seg)
 	}
 }
 
+/* RFC 3168, 6.1.3: "congestion experienced" is told until the peer says that it has heard. */
+static void ecn_take(struct wh_net_tcp *s, const struct tcp_segment *seg)
+{
+	if (!s->ecn_ok)
+		return;
+	if (seg->t.flags & WH_WIRE_TCP_CWR)
+		s->ecn_echo = false;
+	if ((seg->p->tos & 3) == 3)
+		s->ecn_echo = true;
+}
+
 static void connection_input(struct wh_net_tcp *s, struct tcp_segment *seg)
 {
 	s->segments_in++;
@@ -118,7 +129,7 @@ static void connection_input(struct wh_net_tcp *s, struct tcp_segment *seg)
 	if (s->entry.state == WH_NET_TCP_SYN_RECEIVED && seg->t.sequence == s->irs &&
 	    (seg->t.flags & (WH_WIRE_TCP_SYN | WH_WIRE_TCP_RST)) == WH_WIRE_TCP_SYN) {
 		if (!(seg->t.flags & WH_WIRE_TCP_ACK)) {
-			s->snd_nxt = s->iss;
+			s->syn_due = true;
 			tcp_work(s, TCP_WORK_OUTPUT);
 			return;
 		}
@@ -141,6 +152,7 @@ static void connection_input(struct wh_net_tcp *s, struct tcp_segment *seg)
 	if (s->entry.state == WH_NET_TCP_SYN_RECEIVED && !handshake_ack(s, seg))
 		return;
 	timestamp_take(s, seg);
+	ecn_take(s, seg);
 	s->received_at = s->net->now;
 	s->keep_sent = 0;
 	if (!tcp_ack_input(s, seg))
@@ -198,7 +210,7 @@ void tcp_error_input(struct wh_net *net, const struct net_icmp_error *error)
 	if (!e || e->state == WH_NET_TCP_TIME_WAIT || e->state == WH_NET_TCP_LISTEN)
 		return;
 	struct wh_net_tcp *s = WH_CONTAINER_OF(e, struct wh_net_tcp, entry);
-	if (tcp_before(error->sequence, s->snd_una) || !tcp_before(error->sequence, s->snd_max))
+	if (tcp_before(error->sequence, s->snd_una) || !tcp_before(error->sequence, s->snd_nxt))
 		return;
 	if (error->error == WH_EMSGSIZE) {
 		/* RFC 8201 and Linux: a smaller claim than 552 is not believed. */
@@ -207,13 +219,18 @@ void tcp_error_input(struct wh_net *net, const struct net_icmp_error *error)
 		uint16_t mss = s->mss;
 		tcp_set_mss(s);
 		if (s->mss < mss && s->entry.state != WH_NET_TCP_SYN_SENT) {
-			s->snd_nxt = s->snd_una;
-			s->recover = s->snd_max;
+			/* Not congestion: sent again with the window as it is. */
+			s->recover = s->snd_nxt;
 			s->recovery = TCP_LOSS;
+			s->frto = 0;
+			tcp_sent_lost_all(s, false);
 			tcp_work(s, TCP_WORK_OUTPUT);
 		}
 		return;
 	}
+	/* RFC 5461: no reason to wait while it is being opened; later it may pass. */
 	if (e->state == WH_NET_TCP_SYN_SENT)
 		tcp_ended(s, error->error);
+	else
+		s->soft_error = error->error;
 }

@@ -33,6 +33,12 @@ static void syn_options(struct wh_net_tcp *s, const struct wh_wire_tcp *t)
 	if (!s->scale_ok)
 		s->rcv_scale = 0;
 	s->sack_ok = t->sack_permitted;
+	/* RFC 3168, 6.1.1: a SYN asks with both bits, an answer grants with ECE alone. */
+	uint8_t ecn = t->flags & (WH_WIRE_TCP_ECE | WH_WIRE_TCP_CWR);
+	if (t->flags & WH_WIRE_TCP_ACK)
+		s->ecn_ok &= ecn == WH_WIRE_TCP_ECE;
+	else
+		s->ecn_ok = s->net->config.cc && ecn == (WH_WIRE_TCP_ECE | WH_WIRE_TCP_CWR);
 	s->timestamps_ok = t->has_timestamp;
 	s->ts_recent = t->timestamp;
 	s->ts_recent_at = s->net->now;
@@ -161,13 +167,21 @@ void tcp_established(struct wh_net_tcp *s)
 {
 	struct wh_net *net = s->net;
 	s->entry.state = WH_NET_TCP_ESTABLISHED;
-	s->tries = 0;
+	if (!s->tries)
+		tcp_rtt_first(s, net->now - s->sent_at);
+	else /* RFC 6298, 5.7 */
+		s->rto = TCP_RTO_SYN_NS;
+	bool repeated = s->tries > 1;
+	s->tries = s->backoff = 0;
+	s->round_end = s->ecn_recover = s->snd_nxt;
 	s->progress_at = s->received_at = net->now;
 	tcp_timer_clear(s, TCP_TIMER_RETRANSMIT);
 	tcp_half_open_done(s);
 	tcp_set_mss(s);
 	if (net->config.cc)
 		net->config.cc->init(&s->cc, s->mss);
+	if (net->config.cc && repeated) /* RFC 6298 5.7 and 5681 3.1: more than one was lost */
+		s->cc.cwnd = s->mss;
 	tcp_keep_restart(s);
 	if (s->snd_wnd > s->snd_wnd_max)
 		s->snd_wnd_max = s->snd_wnd;
@@ -190,7 +204,7 @@ void tcp_syn_sent_input(struct wh_net_tcp *s, struct tcp_segment *seg)
 	const struct wh_wire_tcp *t = &seg->t;
 	bool ack = t->flags & WH_WIRE_TCP_ACK;
 	if (ack && (!tcp_before(s->iss, t->acknowledgement) ||
-		    tcp_before(s->snd_max, t->acknowledgement))) {
+		    tcp_before(s->snd_nxt, t->acknowledgement))) {
 		if (!(t->flags & WH_WIRE_TCP_RST))
 			tcp_reply_reset(s->net, seg);
 		return;
@@ -206,7 +220,7 @@ void tcp_syn_sent_input(struct wh_net_tcp *s, struct tcp_segment *seg)
 	syn_options(s, t);
 	if (!ack) { /* both at once */
 		s->entry.state = WH_NET_TCP_SYN_RECEIVED;
-		s->snd_nxt = s->iss;
+		s->syn_due = true;
 		tcp_work(s, TCP_WORK_OUTPUT);
 		return;
 	}
@@ -215,10 +229,7 @@ void tcp_syn_sent_input(struct wh_net_tcp *s, struct tcp_segment *seg)
 		tcp_ended(s, WH_ENOBUFS);
 		return;
 	}
-	if (s->timing)
-		tcp_rtt_sample(s, s->net->now - s->timed_at);
-	s->timing = false;
-	s->snd_una = s->snd_nxt = t->acknowledgement;
+	s->snd_una = s->snd_nxt = s->fack = t->acknowledgement;
 	s->snd_wl2 = t->acknowledgement;
 	s->syn_acked = true;
 	tcp_established(s);

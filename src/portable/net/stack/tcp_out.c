@@ -9,6 +9,15 @@
  */
 #include "tcp_priv.h"
 
+#define ECN_MASK 3u /* RFC 3168, 5: the two low bits of the traffic class */
+#define ECN_CAPABLE 2u
+
+uint64_t tcp_rto_deadline(const struct wh_net_tcp *s)
+{
+	uint64_t wait = s->rto << (s->backoff > 10 ? 10 : s->backoff);
+	return s->net->now + (wait > TCP_RTO_MAX_NS ? TCP_RTO_MAX_NS : wait);
+}
+
 uint32_t tcp_window_field(struct wh_net_tcp *s)
 {
 	uint32_t edge = s->rx_sequence + tcp_receive_room(s) + (s->rx.base ? s->rx.used : 0);
@@ -65,10 +74,10 @@ int tcp_send_reset(struct wh_net_tcp *s)
 		s->entry.state != WH_NET_TCP_SYN_SENT && s->entry.state != WH_NET_TCP_REQUESTED;
 	struct wh_wire_tcp t = { .from = s->entry.tuple.local.port,
 				 .to = s->entry.tuple.remote.port,
-				 .sequence = synchronized ? s->snd_max : 0,
+				 .sequence = synchronized ? s->snd_nxt : 0,
 				 .acknowledgement = s->rcv_nxt,
 				 .flags = WH_WIRE_TCP_RST | WH_WIRE_TCP_ACK };
-	return tcp_send_bare(s->net, &s->entry.tuple, &t, 0, s->tos);
+	return tcp_send_bare(s->net, &s->entry.tuple, &t, 0, s->tos & (uint8_t)~ECN_MASK);
 }
 
 /* SACK blocks, most recent first (RFC 2018, 4; RFC 2883, 4), at most `max`. */
@@ -111,6 +120,12 @@ static int segment_send(struct wh_net_tcp *s, uint32_t sequence, uint32_t size, 
 				 .has_timestamp = s->timestamps_ok,
 				 .timestamp = tcp_clock_ms(s),
 				 .timestamp_echo = s->ts_recent };
+	bool fresh = size && sequence == s->snd_nxt;
+	uint8_t ecn = s->ecn_ok && fresh ? ECN_CAPABLE : 0; /* RFC 3168, 6.1.5: not repeats */
+	if (s->ecn_ok && s->ecn_echo)
+		t.flags |= WH_WIRE_TCP_ECE;
+	if (s->ecn_cwr && fresh)
+		t.flags |= WH_WIRE_TCP_CWR;
 	uint32_t blocks = s->timestamps_ok ? 3 : 4;
 	if (size) { /* only as much as still fits behind the data */
 		uint32_t room = size < s->mss ? s->mss - size : 0;
@@ -128,7 +143,7 @@ static int segment_send(struct wh_net_tcp *s, uint32_t sequence, uint32_t size, 
 			     .from = s->entry.tuple.local.ip,
 			     .to = s->entry.tuple.remote.ip,
 			     .protocol = WH_WIRE_PROTO_TCP,
-			     .tos = s->tos,
+			     .tos = (uint8_t)((s->tos & ~ECN_MASK) | ecn),
 			     .hop_limit = s->hop_limit,
 			     .dont_fragment = true,
 			     .checksum_at = WH_WIRE_TCP_CHECKSUM_AT };
@@ -147,6 +162,8 @@ static int segment_send(struct wh_net_tcp *s, uint32_t sequence, uint32_t size, 
 	s->rcv_advertised = tcp_max(s->rcv_advertised, advertised);
 	s->unacked = 0;
 	s->dsack_pending = false;
+	if (fresh)
+		s->ecn_cwr = false;
 	s->work_flags &= (uint8_t)~TCP_WORK_ACK;
 	tcp_timer_clear(s, TCP_TIMER_ACK);
 	s->sent_at = s->net->now;
@@ -157,7 +174,7 @@ static int segment_send(struct wh_net_tcp *s, uint32_t sequence, uint32_t size, 
 
 int tcp_send_ack(struct wh_net_tcp *s)
 {
-	return segment_send(s, s->snd_max, 0, 0);
+	return segment_send(s, s->snd_nxt, 0, 0);
 }
 
 /* An old sequence number makes the peer say what it has and takes (as Linux does;
@@ -165,6 +182,15 @@ int tcp_send_ack(struct wh_net_tcp *s)
 int tcp_send_probe(struct wh_net_tcp *s)
 {
 	return segment_send(s, s->snd_una - 1, 0, 0);
+}
+
+/* RFC 3168, 6.1.1: ECN is asked for with both bits, granted with one; not in a repeat, as some
+ * networks drop such SYNs. */
+static uint8_t syn_flags(const struct wh_net_tcp *s, bool answer)
+{
+	if (answer)
+		return WH_WIRE_TCP_ACK | (s->ecn_ok ? WH_WIRE_TCP_ECE : 0);
+	return s->ecn_ok && !s->tries ? WH_WIRE_TCP_ECE | WH_WIRE_TCP_CWR : 0;
 }
 
 int tcp_send_syn(struct wh_net_tcp *s)
@@ -185,7 +211,7 @@ int tcp_send_syn(struct wh_net_tcp *s)
 				 .to = s->entry.tuple.remote.port,
 				 .sequence = s->iss,
 				 .acknowledgement = answer ? s->rcv_nxt : 0,
-				 .flags = WH_WIRE_TCP_SYN | (answer ? WH_WIRE_TCP_ACK : 0),
+				 .flags = (uint8_t)(WH_WIRE_TCP_SYN | syn_flags(s, answer)),
 				 .window = (uint16_t)window,
 				 .has_mss = true,
 				 .mss = s->mss_receive,
@@ -196,7 +222,7 @@ int tcp_send_syn(struct wh_net_tcp *s)
 				 .timestamp = tcp_clock_ms(s),
 				 .timestamp_echo = answer ? s->ts_recent : 0 };
 	s->rcv_advertised = s->rcv_nxt + window;
-	error = tcp_send_bare(s->net, &s->entry.tuple, &t, 0, s->tos);
+	error = tcp_send_bare(s->net, &s->entry.tuple, &t, 0, s->tos & (uint8_t)~ECN_MASK);
 	if (error == -WH_EAGAIN) {
 		block(s);
 		return error;
@@ -205,74 +231,63 @@ int tcp_send_syn(struct wh_net_tcp *s)
 		tcp_ended(s, -error);
 		return error;
 	}
-	if (!s->tries && s->snd_max == s->iss) {
-		s->timing = true;
-		s->timed_at = s->net->now;
-		s->timed_sequence = s->iss;
-	} else {
-		s->timing = false;
-	}
 	s->segments_out++;
-	s->snd_nxt = s->snd_max = s->iss + 1;
+	s->snd_nxt = s->iss + 1;
+	s->syn_due = false;
+	s->sent_at = s->net->now;
 	s->work_flags &= (uint8_t)~TCP_WORK_ACK;
-	uint64_t wait = s->rto << s->tries;
-	tcp_timer_set(s, TCP_TIMER_RETRANSMIT,
-		      s->net->now + (wait > TCP_RTO_MAX_NS ? TCP_RTO_MAX_NS : wait));
+	tcp_timer_set(s, TCP_TIMER_RETRANSMIT, tcp_rto_deadline(s));
 	return 0;
 }
 
 /* ---- What to send ---- */
 
-static uint32_t congestion_room(const struct wh_net_tcp *s)
-{
-	uint32_t flight, edge;
-	if (!s->net->config.cc)
-		return UINT32_MAX;
-	if (s->recovery == TCP_RECOVERY) {
-		flight = tcp_pipe(s, &edge);
-	} else {
-		flight = s->snd_nxt - s->snd_una;
-		for (uint32_t i = 0; i < s->sacked.count; i++)
-			if (tcp_before(s->sacked.range[i].start, s->snd_nxt))
-				flight -= s->sacked.range[i].end - s->sacked.range[i].start;
-	}
-	return flight < s->cc.cwnd ? s->cc.cwnd - flight : 0;
-}
-
-/* Holes that are known to be lost, one segment each (RFC 6675 NextSeg 1 and 3). */
-static void holes_send(struct wh_net_tcp *s)
+int tcp_send_again(struct wh_net_tcp *s, uint32_t start, uint32_t size)
 {
 	uint32_t data_end = s->tx_sequence + s->tx.used;
-	while (s->recovery == TCP_RECOVERY) {
-		uint32_t edge, pipe = tcp_pipe(s, &edge);
-		uint32_t from = tcp_max(s->retransmit_next, s->snd_una), end = edge;
-		for (uint32_t i = 0; i < s->sacked.count; i++) {
-			const struct tcp_range *r = &s->sacked.range[i];
-			if (!tcp_before(from, r->start) && tcp_before(from, r->end))
-				from = r->end;
-			else if (tcp_before(from, r->start)) {
-				end = tcp_before(r->start, end) ? r->start : end;
-				break;
-			}
-		}
-		if (tcp_before(data_end, end))
-			end = data_end;
-		uint32_t size = tcp_before(from, end) ? end - from : 0;
-		bool fin = !size && s->fin_sent && from == data_end && tcp_before(from, edge);
-		if (!size && !fin)
+	bool fin = s->fin_sent && start + size == data_end;
+	int error = segment_send(s, start, size, fin ? WH_WIRE_TCP_FIN | WH_WIRE_TCP_PSH : 0);
+	if (error)
+		return error;
+	if (!s->again_ts)
+		s->again_ts = tcp_clock_ms(s);
+	s->undo_bytes += size + fin;
+	s->prr_out += size + fin;
+	tcp_sent_again(s, start, start + size + fin);
+	s->retransmit_now = false;
+	s->retransmits++;
+	s->net->stats.tcp_retransmits++;
+	/* The first one's repeat gets the time that it needs. */
+	if (start == s->snd_una || s->deadline[TCP_TIMER_RETRANSMIT] == WH_NET_NEVER)
+		tcp_timer_set(s, TCP_TIMER_RETRANSMIT, tcp_rto_deadline(s));
+	return 0;
+}
+
+/* What is known to be lost, from the lowest on (RFC 6675 NextSeg 1). */
+static void lost_send(struct wh_net_tcp *s, uint32_t gso_max)
+{
+	uint32_t data_end = s->tx_sequence + s->tx.used, edge = s->snd_una + s->snd_wnd;
+	bool cc = s->net->config.cc;
+	if (s->frto == 2 && tcp_before(s->snd_nxt, data_end) && tcp_before(s->snd_nxt, edge))
+		return; /* new data tells whether the time-out was spurious */
+	while (s->lost_bytes) {
+		uint32_t i = 0;
+		while (!(s->sent[i].flags & TCP_LOST))
+			i++;
+		wh_assert(i < s->sent_count);
+		uint32_t start = tcp_sent_start(s, i), end = s->sent[i].end;
+		uint32_t size = (tcp_before(data_end, end) ? data_end : end) - start;
+		uint32_t most = cc ? s->mss : gso_max;
+		if (size > most)
+			size = most;
+		/* The peer may have made its window smaller (RFC 9293, 3.8.6): then one segment
+		 * at a time asks what it takes. */
+		if (start != s->snd_una && tcp_before(edge, start + size))
 			return;
-		if (size > s->mss)
-			size = s->mss;
-		if (!s->retransmit_now && s->net->config.cc && pipe + size > s->cc.cwnd)
+		if (cc && !s->retransmit_now && tcp_congestion_room(s) < size)
 			return;
-		if (s->fin_sent && from + size == data_end)
-			fin = true;
-		if (segment_send(s, from, size, fin ? WH_WIRE_TCP_FIN | WH_WIRE_TCP_PSH : 0))
+		if (tcp_send_again(s, start, size))
 			return;
-		s->retransmit_now = false;
-		s->retransmit_next = from + size + fin;
-		s->retransmits++;
-		s->net->stats.tcp_retransmits++;
 	}
 }
 
@@ -280,12 +295,14 @@ static void holes_send(struct wh_net_tcp *s)
 static uint32_t size_choose(struct wh_net_tcp *s, uint32_t available, uint32_t window,
 			    uint32_t gso_max)
 {
-	uint32_t size = available < window ? available : window, room = congestion_room(s);
+	uint32_t size = available < window ? available : window, room = tcp_congestion_room(s);
 	if (size > room) {
 		if (room < s->mss && s->snd_nxt != s->snd_una)
 			return 0;
 		size = room < s->mss ? (size < s->mss ? size : s->mss) : room;
 	}
+	if (s->ecn_cwr) /* one segment says so, not all of a frame */
+		gso_max = s->mss;
 	if (size > gso_max)
 		size = gso_max;
 	bool small_out = tcp_before(s->snd_una, s->small_end);
@@ -300,62 +317,50 @@ static uint32_t size_choose(struct wh_net_tcp *s, uint32_t available, uint32_t w
 	return 0;
 }
 
-/* Jumps over what the peer has while everything is sent again after a time-out. */
-static uint32_t loss_limit(struct wh_net_tcp *s, uint32_t end)
+/* New bytes, and the FIN behind the last of them. */
+static int new_send(struct wh_net_tcp *s, uint32_t size)
 {
-	if (s->recovery != TCP_LOSS)
-		return end;
-	for (uint32_t i = 0; i < s->sacked.count; i++) {
-		const struct tcp_range *r = &s->sacked.range[i];
-		if (!tcp_before(s->snd_nxt, r->start) && tcp_before(s->snd_nxt, r->end))
-			s->snd_nxt = r->end;
-		else if (tcp_before(s->snd_nxt, r->start) && tcp_before(r->start, end))
-			return r->start;
-	}
-	return end;
+	uint32_t data_end = s->tx_sequence + s->tx.used, sequence = s->snd_nxt;
+	bool last = sequence + size == data_end, fin = s->fin_wanted && last;
+	uint8_t flags = (fin ? WH_WIRE_TCP_FIN : 0) | (size && last ? WH_WIRE_TCP_PSH : 0);
+	int error = segment_send(s, sequence, size, flags);
+	if (error)
+		return error;
+	if (size % s->mss)
+		s->small_end = sequence + size;
+	tcp_sent_add(s, sequence + size + fin);
+	s->prr_out += size + fin;
+	s->snd_nxt = sequence + size + fin;
+	s->fin_sent |= fin;
+	if (s->deadline[TCP_TIMER_RETRANSMIT] == WH_NET_NEVER)
+		tcp_timer_set(s, TCP_TIMER_RETRANSMIT, tcp_rto_deadline(s));
+	return 0;
+}
+
+bool tcp_send_new(struct wh_net_tcp *s, uint32_t size_max)
+{
+	uint32_t data_end = s->tx_sequence + s->tx.used, edge = s->snd_una + s->snd_wnd;
+	if (!tcp_before(s->snd_nxt, data_end) || !tcp_before(s->snd_nxt, edge))
+		return false;
+	uint32_t size = data_end - s->snd_nxt, window = edge - s->snd_nxt;
+	size = size < window ? size : window;
+	return !new_send(s, size < size_max ? size : size_max);
 }
 
 /* One frame. 1 = sent, 0 = nothing more now, < 0 = blocked. */
 static int next_send(struct wh_net_tcp *s, uint32_t gso_max)
 {
-	uint32_t data_end = s->tx_sequence + s->tx.used, end = loss_limit(s, data_end);
-	uint32_t edge = s->snd_una + s->snd_wnd;
+	uint32_t data_end = s->tx_sequence + s->tx.used, edge = s->snd_una + s->snd_wnd;
 	if (tcp_before(data_end, s->snd_nxt)) /* the FIN is out */
 		return 0;
-	uint32_t available = end - s->snd_nxt;
+	uint32_t available = data_end - s->snd_nxt;
 	uint32_t window = tcp_before(s->snd_nxt, edge) ? edge - s->snd_nxt : 0;
-	bool again = tcp_before(s->snd_nxt, s->snd_max);
 	uint32_t size = available ? size_choose(s, available, window, gso_max) : 0;
-	if (again && available && !size && window)
-		size = available < s->mss ? available : 0; /* no Nagle for what was sent before */
-	bool fin = s->fin_wanted && s->snd_nxt + size == data_end && (size || !available);
+	bool fin = s->fin_wanted && size == available;
 	if (!size && !fin)
 		return 0;
-	uint8_t flags = (fin ? WH_WIRE_TCP_FIN : 0) |
-			(size && s->snd_nxt + size == data_end ? WH_WIRE_TCP_PSH : 0);
-	uint32_t sequence = s->snd_nxt;
-	int error = segment_send(s, sequence, size, flags);
-	if (error)
-		return error;
-	if (again) {
-		s->retransmits++;
-		s->net->stats.tcp_retransmits++;
-	} else if (!s->timing) {
-		s->timing = true;
-		s->timed_sequence = sequence;
-		s->timed_at = s->net->now;
-	}
-	if (size % s->mss)
-		s->small_end = sequence + size;
-	s->snd_nxt = sequence + size + fin;
-	s->snd_max = tcp_max(s->snd_max, s->snd_nxt);
-	s->fin_sent |= fin;
-	if (s->deadline[TCP_TIMER_RETRANSMIT] == WH_NET_NEVER) {
-		uint64_t wait = s->rto << s->tries;
-		tcp_timer_set(s, TCP_TIMER_RETRANSMIT,
-			      s->net->now + (wait > TCP_RTO_MAX_NS ? TCP_RTO_MAX_NS : wait));
-	}
-	return 1;
+	int error = new_send(s, size);
+	return error ? error : 1;
 }
 
 static uint32_t gso_limit(const struct wh_net_tcp *s)
@@ -376,25 +381,27 @@ void tcp_output(struct wh_net_tcp *s)
 	s->work_flags &= (uint8_t)~TCP_WORK_OUTPUT;
 	uint8_t state = s->entry.state;
 	if (state == WH_NET_TCP_SYN_SENT || state == WH_NET_TCP_SYN_RECEIVED) {
-		if (s->snd_nxt == s->iss)
+		if (s->syn_due)
 			(void)tcp_send_syn(s); /* blocked or ended: dealt with there */
 		return;
 	}
 	if (state == WH_NET_TCP_CLOSED || state == WH_NET_TCP_REQUESTED ||
 	    state == WH_NET_TCP_LISTEN || !s->tx.base)
 		return;
-	if (cc && s->snd_una == s->snd_max && s->net->now - s->sent_at > s->rto)
+	if (cc && s->snd_una == s->snd_nxt && s->net->now - s->sent_at > s->rto)
 		cc->idle(&s->cc);
-	if (s->recovery == TCP_RECOVERY)
-		holes_send(s);
-	uint32_t gso_max = gso_limit(s);
+	uint32_t gso_max = gso_limit(s), before = s->snd_nxt;
+	if (s->lost_bytes)
+		lost_send(s, gso_max);
 	while (!s->blocked && next_send(s, gso_max) > 0)
 		;
+	if (s->snd_nxt != before)
+		tcp_probe_arm(s);
 	if (s->blocked)
 		return;
 	/* Data waits, nothing is under way that would bring an acknowledgement. */
 	uint32_t unsent = s->tx_sequence + s->tx.used - s->snd_nxt;
-	if (s->snd_una == s->snd_max && (int32_t)unsent > 0 && s->snd_wnd < s->mss &&
+	if (s->snd_una == s->snd_nxt && (int32_t)unsent > 0 && s->snd_wnd < s->mss &&
 	    s->deadline[TCP_TIMER_PERSIST] == WH_NET_NEVER)
 		tcp_timer_set(s, TCP_TIMER_PERSIST, s->net->now + s->rto);
 	if (s->cork && (int32_t)unsent > 0 && s->deadline[TCP_TIMER_CORK] == WH_NET_NEVER)

@@ -9,7 +9,9 @@
  *	tcp_table.c  finding a connection; listeners; TIME-WAIT
  *	tcp_in.c     segment arrives: checks of RFC 9293 3.10.7, RFC 5961, RFC 7323
  *	tcp_open.c   SYN handling: listen, request, connect, accept
- *	tcp_ack.c    acknowledgements: window, RTT, SACK, loss recovery (RFC 6675, 6582)
+ *	tcp_ack.c    acknowledgements: window, RTT, SACK, ECN
+ *	tcp_sent.c   the scoreboard: what is under way, since when, and what became of it
+ *	tcp_loss.c   finding losses and recovering (RFC 8985, 6675, 6582, 6937, 5682, 3522)
  *	tcp_data.c   payload into the receive ring, FIN
  *	tcp_out.c    what to send now, and the segment itself
  *	tcp_timer.c  retransmission (RFC 6298), zero window, delayed ACK, keep-alive
@@ -33,20 +35,31 @@
 
 #include "net_priv.h"
 
-#define TCP_OOO_MAX 12u    /* islands out of order; a segment that would make another is dropped */
-#define TCP_SACKED_MAX 24u /* ranges the peer has; the lowest are forgotten past that */
+#define TCP_OOO_MAX 12u     /* islands out of order; a segment that would make another is dropped */
+#define TCP_SENT_MAX 48u    /* records of what is under way; past that neighbours are joined */
+#define TCP_SENT_QUANTA 32u /* bursts within this part of a round trip share a record */
 #define TCP_RTO_FIRST_NS (1 * NET_S) /* RFC 6298 (2.1) */
 #define TCP_RTO_MIN_NS \
 	(200 * NET_MS) /* below RFC 6298's 1 s, as everybody: delayed ACKs are faster */
 #define TCP_RTO_MAX_NS (60 * NET_S)
 #define TCP_SYN_TRIES 6u /* 63 s; RFC 1122 wants 3 minutes at most tried by the user */
 #define TCP_SYNACK_TRIES 5u
-#define TCP_OPENING_MIN 128u          /* half-open ones of a listener, 1 KiB each */
-#define TCP_OPENING_NS (200 * NET_MS) /* one may be pushed out after that */
+#define TCP_OPENING_MIN 128u              /* half-open ones of a listener, 1 KiB each */
+#define TCP_OPENING_NS (200 * NET_MS)     /* one may be pushed out after that */
+#define TCP_RTO_SYN_NS (3 * NET_S)        /* RFC 6298 (5.7): after a SYN that timed out */
+#define TCP_PROBE_MIN_NS (10 * NET_MS)    /* RFC 8985 7.2 names none; below that it is jitter */
+#define TCP_PROBE_DELAY_NS (200 * NET_MS) /* the longest delayed acknowledgement customary */
+#define TCP_REORDER_MIN_US 1000u /* so much disorder is a matter of scheduling, not of loss */
+#define TCP_REORDER_STEPS_MAX 20u
+#define TCP_REORDER_PERSIST 16u       /* RFC 8985, 6.2 step 4 */
+#define TCP_MIN_RTT_NS (10 * NET_S)   /* so long a least round-trip time is believed */
 #define TCP_DATA_TRIES 9u             /* 200 ms doubling: 100 s, RFC 1122 4.2.3.5 R2 */
 #define TCP_ORPHAN_TRIES 7u           /* nobody waits for it */
 #define TCP_FIN_WAIT2_NS (60 * NET_S) /* orphan whose peer never closes */
 #define TCP_REQUEST_NS (75 * NET_S)   /* application that never decides */
+#define TCP_BLACK_HOLE_TRIES 3u   /* time-outs in a row before the segment's size is suspected */
+#define TCP_BLACK_HOLE_MTU1 1280u /* every IPv6 link has it, nearly every tunnel */
+#define TCP_BLACK_HOLE_MTU2 576u  /* what every IPv4 host takes */
 #define TCP_CORK_NS (200 * NET_MS)
 #define TCP_MSS_DEFAULT4 536u /* RFC 9293 3.7.1 */
 #define TCP_MSS_DEFAULT6 1220u
@@ -77,10 +90,27 @@ struct tcp_range {
 	uint32_t start, end;
 };
 
-/* Sorted, disjoint, not touching. */
-struct tcp_ranges {
-	uint32_t count;
-	struct tcp_range range[TCP_SACKED_MAX];
+/*
+ * A piece of the sequence space between snd_una and snd_nxt; each begins where the one before
+ * ends. No flag: under way for the first time.
+ */
+#define TCP_SACKED 1u /* the peer has it, or says so */
+#define TCP_LOST 2u   /* taken for lost and not sent again since */
+#define TCP_AGAIN 4u  /* was sent more than once: who knows which copy is acknowledged */
+struct tcp_sent {
+	uint32_t end;
+	uint32_t sent_us, first_us; /* its bytes' last transmission, from the latest to the first */
+	uint8_t flags;
+};
+
+/* What an acknowledgement told. */
+struct tcp_delivery {
+	uint32_t bytes; /* newly known to have arrived */
+	bool original;  /* among them some that were sent once and before `recover` */
+	bool has_rtt;
+	uint32_t rtt_us;
+	bool dsack;
+	struct tcp_range dsack_range;
 };
 
 struct tcp_ring {
@@ -108,7 +138,10 @@ struct tcp_time_wait {
 	bool timestamps;
 };
 
+/* In the order in which those that are due at the same time act. */
 enum tcp_timer {
+	TCP_TIMER_REORDER, /* RFC 8985's reordering timer */
+	TCP_TIMER_PROBE,   /* and its PTO, which comes instead of a time-out */
 	TCP_TIMER_RETRANSMIT,
 	TCP_TIMER_PERSIST,
 	TCP_TIMER_ACK,
@@ -138,6 +171,7 @@ struct wh_net_tcp {
 	uint8_t work_flags;
 	bool held, dead, half_open, blocked;
 	int error;
+	int soft_error; /* by ICMP: told if the connection times out (RFC 1122, 4.2.3.9) */
 
 	/* Listener */
 	struct wh_list opening, ready; /* connections by `sibling` */
@@ -158,21 +192,38 @@ struct wh_net_tcp {
 	/* Sending */
 	struct tcp_ring tx;
 	uint32_t tx_sequence;
-	uint32_t iss, snd_una, snd_nxt, snd_max, snd_wnd, snd_wl1, snd_wl2, snd_wnd_max;
+	uint32_t iss, snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2, snd_wnd_max;
 	uint32_t small_end; /* end of the last segment below the MSS (Minshall's Nagle) */
-	bool fin_wanted, fin_sent, fin_acked, syn_acked;
+	bool syn_due, fin_wanted, fin_sent, fin_acked, syn_acked;
+	/* What is under way */
+	struct tcp_sent sent[TCP_SENT_MAX];
+	uint32_t sent_count;
+	uint32_t sacked_bytes, lost_bytes;
+	uint32_t fack; /* highest end that was acknowledged or SACKed */
 	/* Loss */
 	uint8_t recovery; /* enum tcp_recovery */
-	uint8_t tries, dup_acks;
-	uint32_t recover;         /* snd_max when recovery began */
-	uint32_t retransmit_next; /* RFC 6675 HighRxt + 1 */
-	bool retransmit_now;
-	struct tcp_ranges sacked;
-	struct wh_net_cc_state cc;
+	uint8_t tries;    /* time-outs since the last progress */
+	uint8_t backoff;  /* the RTO is doubled so often until a round trip is measured */
+	uint8_t dup_acks;
+	uint8_t frto;                         /* RFC 5682: 0 = not in use, else its step */
+	bool retransmit_now;                  /* one segment regardless of the congestion window */
+	uint32_t recover;                     /* snd_nxt when recovery began */
+	struct wh_net_cc_state cc, cc_before; /* before: as it was when recovery began */
+	bool undo_armed;
+	uint32_t undo_bytes, undo_end; /* sent again and not known to be needless; good until */
+	uint32_t again_ts;             /* timestamp of the first segment sent again */
+	uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
+	uint32_t rack_sent_us, rack_end, rack_rtt_us, dsack_round;
+	bool rack_valid, reordering, dsack_seen;
+	uint8_t reorder_steps, reorder_persist;
+	bool probe_out, probe_again; /* tail loss probe */
+	uint32_t probe_end;
+	/* ECN */
+	bool ecn_ok, ecn_echo, ecn_cwr;
+	uint32_t ecn_recover;
 	/* Round-trip time */
-	uint64_t srtt, rttvar, rto, timed_at, progress_at, sent_at, received_at;
-	uint32_t timed_sequence;
-	bool timing;
+	uint64_t srtt, rttvar, rto, progress_at, sent_at, received_at, min_rtt_at;
+	uint32_t min_rtt_us, round_end;
 
 	/* Receiving */
 	struct tcp_ring rx;
@@ -287,10 +338,39 @@ void tcp_error_input(struct wh_net *net, const struct net_icmp_error *e);
 /* tcp_ack.c */
 /* false = the segment is not to be looked at further. */
 bool tcp_ack_input(struct wh_net_tcp *s, const struct tcp_segment *seg);
+void tcp_rtt_first(struct wh_net_tcp *s, uint64_t rtt);
 void tcp_rtt_sample(struct wh_net_tcp *s, uint64_t rtt);
+
+/* tcp_sent.c */
+static inline uint32_t tcp_now_us(const struct wh_net_tcp *s)
+{
+	return (uint32_t)(s->net->now / 1000);
+}
+static inline uint32_t tcp_sent_start(const struct wh_net_tcp *s, uint32_t i)
+{
+	return i ? s->sent[i - 1].end : s->snd_una;
+}
+void tcp_sent_add(struct wh_net_tcp *s, uint32_t end); /* new bytes [snd_nxt, end) went out */
+void tcp_sent_again(struct wh_net_tcp *s, uint32_t start, uint32_t end);
+void tcp_sent_lost(struct wh_net_tcp *s, uint32_t start, uint32_t end);
+/* Everything that the peer is not known to have; reneged: nor what it claimed to have. */
+void tcp_sent_lost_all(struct wh_net_tcp *s, bool reneged);
+void tcp_sent_found(struct wh_net_tcp *s); /* nothing is taken for lost any more */
+/* Before snd_una moves to `ack`. */
+void tcp_sent_ack(struct wh_net_tcp *s, uint32_t ack, struct tcp_delivery *d);
+void tcp_sent_sack(struct wh_net_tcp *s, uint32_t start, uint32_t end, struct tcp_delivery *d);
+
+/* tcp_loss.c */
+uint32_t tcp_pipe(const struct wh_net_tcp *s);
+uint32_t tcp_congestion_room(const struct wh_net_tcp *s);
+/* Acknowledgement `ack` was taken; snd_una was `before`. */
+void tcp_loss_ack(struct wh_net_tcp *s, const struct tcp_segment *seg, uint32_t before,
+		  const struct tcp_delivery *d);
+void tcp_duplicate_ack(struct wh_net_tcp *s);
 void tcp_enter_loss(struct wh_net_tcp *s);
-uint32_t tcp_sacked_bytes(const struct wh_net_tcp *s);
-uint32_t tcp_pipe(const struct wh_net_tcp *s, uint32_t *ret_lost_edge);
+void tcp_rack_detect(struct wh_net_tcp *s);
+void tcp_probe_arm(struct wh_net_tcp *s);
+void tcp_probe_send(struct wh_net_tcp *s);
 
 /* tcp_data.c */
 void tcp_data_input(struct wh_net_tcp *s, struct tcp_segment *seg);
@@ -300,6 +380,10 @@ void tcp_output(struct wh_net_tcp *s);
 int tcp_send_ack(struct wh_net_tcp *s);
 int tcp_send_probe(struct wh_net_tcp *s);
 int tcp_send_syn(struct wh_net_tcp *s);
+/* Sends [start, start+size) again, with the FIN if that follows and was sent. 0 or -WH_EAGAIN. */
+int tcp_send_again(struct wh_net_tcp *s, uint32_t start, uint32_t size);
+bool tcp_send_new(struct wh_net_tcp *s, uint32_t size_max); /* one segment whatever cwnd says */
+uint64_t tcp_rto_deadline(const struct wh_net_tcp *s);
 int tcp_send_reset(struct wh_net_tcp *s);
 /* RST in answer to a segment without a connection (RFC 9293, 3.10.7.1). */
 void tcp_reply_reset(struct wh_net *net, const struct tcp_segment *seg);

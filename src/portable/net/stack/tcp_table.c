@@ -181,7 +181,7 @@ void tcp_time_wait_enter(struct wh_net_tcp *s)
 		return;
 	w->entry.tuple = s->entry.tuple;
 	w->entry.state = WH_NET_TCP_TIME_WAIT;
-	w->snd_nxt = s->snd_max;
+	w->snd_nxt = s->snd_nxt;
 	w->rcv_nxt = s->rcv_nxt;
 	w->timestamps = s->timestamps_ok;
 	w->ts_recent = s->ts_recent;

@@ -39,10 +39,21 @@ static bool gave_up(const struct wh_net_tcp *s, uint32_t tries_max)
 	return s->tries >= tries_max;
 }
 
-static uint64_t backed_off(const struct wh_net_tcp *s, uint32_t tries)
+/* A path on which full segments vanish without a word (RFC 4821's problem, RFC 2923): after some
+ * time-outs the size is suspected. */
+static void black_hole(struct wh_net_tcp *s)
 {
-	uint64_t wait = s->rto << (tries > 10 ? 10 : tries);
-	return s->net->now + (wait > TCP_RTO_MAX_NS ? TCP_RTO_MAX_NS : wait);
+	bool is4 = wh_net_ip_is4(&s->entry.tuple.remote.ip);
+	uint32_t mtu =
+		s->tries < TCP_BLACK_HOLE_TRIES + 2 ? TCP_BLACK_HOLE_MTU1 : TCP_BLACK_HOLE_MTU2;
+	uint32_t heads = (is4 ? WH_WIRE_IP4_SIZE : WH_WIRE_IP6_SIZE) + WH_WIRE_TCP_SIZE;
+	if (s->tries < TCP_BLACK_HOLE_TRIES || !s->net->config.cc || s->net->config.lossless ||
+	    (!is4 && mtu < 1280) || s->mss + heads <= mtu || s->snd_nxt - s->snd_una < s->mss)
+		return;
+	s->net->stats.tcp_black_holes++;
+	net_pmtu_set(s->net, &s->entry.tuple.remote.ip, mtu);
+	tcp_set_mss(s);
+	s->cc.cwnd = s->mss;
 }
 
 static void on_retransmit(struct wh_net_tcp *s)
@@ -52,27 +63,49 @@ static void on_retransmit(struct wh_net_tcp *s)
 	uint32_t max = state == WH_NET_TCP_SYN_SENT       ? TCP_SYN_TRIES
 		       : state == WH_NET_TCP_SYN_RECEIVED ? TCP_SYNACK_TRIES
 							  : TCP_DATA_TRIES;
-	if (gave_up(s, max)) {
+	/* A window that was made smaller than what is under way: a peer that answers is not
+	 * given up (RFC 9293, 3.8.6.1). */
+	bool waits = !s->snd_wnd && s->held && s->net->now - s->received_at < 2 * TCP_RTO_MAX_NS;
+	if (gave_up(s, max) && !(waits && !s->user_timeout_ms && !opening)) {
 		s->net->stats.tcp_failed++;
-		tcp_ended(s, WH_ETIMEDOUT);
+		tcp_ended(s, s->soft_error ? s->soft_error : WH_ETIMEDOUT);
 		return;
 	}
 	s->net->stats.tcp_timeouts++;
 	if (opening)
-		s->snd_nxt = s->iss;
+		s->syn_due = true;
 	else
 		tcp_enter_loss(s);
-	s->tries++;
-	tcp_timer_set(s, TCP_TIMER_RETRANSMIT, backed_off(s, s->tries));
+	if (s->tries < 255)
+		s->tries++;
+	if (s->backoff < 10)
+		s->backoff++;
+	if (!opening)
+		black_hole(s);
+	tcp_timer_set(s, TCP_TIMER_RETRANSMIT, tcp_rto_deadline(s));
 	tcp_work(s, TCP_WORK_OUTPUT);
+}
+
+static uint64_t persist_deadline(const struct wh_net_tcp *s)
+{
+	uint64_t wait = s->rto << (s->persist_tries > 10 ? 10 : s->persist_tries);
+	return s->net->now + (wait > TCP_RTO_MAX_NS ? TCP_RTO_MAX_NS : wait);
 }
 
 /* RFC 9293 3.8.6.1: the window is probed for as long as the peer answers. */
 static void on_persist(struct wh_net_tcp *s)
 {
 	uint32_t unsent = s->tx_sequence + s->tx.used - s->snd_nxt;
-	if ((int32_t)unsent <= 0 || s->snd_una != s->snd_max)
+	bool orphan = !s->held && !s->listener;
+	if ((int32_t)unsent <= 0 || s->snd_una != s->snd_nxt)
 		return;
+	/* Nobody waits for it here, and the peer does not take it: RFC 9293, 3.8.6.1 lets the
+	 * system decide, and memory is more use to others (RFC 6429). */
+	if (orphan && s->persist_tries >= TCP_ORPHAN_TRIES) {
+		(void)tcp_send_reset(s); /* lost: its next segment finds nobody */
+		tcp_ended(s, WH_ETIMEDOUT);
+		return;
+	}
 	if (s->persist_tries >= TCP_DATA_TRIES &&
 	    s->net->now - s->received_at > 2 * TCP_RTO_MAX_NS) {
 		tcp_ended(s, WH_ETIMEDOUT);
@@ -90,7 +123,7 @@ static void on_persist(struct wh_net_tcp *s)
 		tcp_work(s, TCP_WORK_OUTPUT);
 	}
 	(void)tcp_send_probe(s); /* blocked: the timer comes again */
-	tcp_timer_set(s, TCP_TIMER_PERSIST, backed_off(s, s->persist_tries));
+	tcp_timer_set(s, TCP_TIMER_PERSIST, persist_deadline(s));
 }
 
 static void on_keep(struct wh_net_tcp *s)
@@ -98,7 +131,7 @@ static void on_keep(struct wh_net_tcp *s)
 	if (!s->keepalive || s->entry.state == WH_NET_TCP_CLOSED)
 		return;
 	uint64_t idle_end = s->received_at + s->keep_idle_s * NET_S;
-	if (s->snd_una != s->snd_max) /* retransmission looks after it */
+	if (s->snd_una != s->snd_nxt) /* retransmission looks after it */
 		idle_end = s->net->now + s->keep_idle_s * NET_S;
 	if (idle_end > s->net->now) {
 		s->keep_sent = 0;
@@ -148,6 +181,13 @@ static void expire(struct wh_net_tcp *s, enum tcp_timer which)
 		s->cork = cork;
 		break;
 	}
+	case TCP_TIMER_PROBE:
+		tcp_probe_send(s);
+		break;
+	case TCP_TIMER_REORDER:
+		tcp_rack_detect(s);
+		tcp_work(s, TCP_WORK_OUTPUT);
+		break;
 	case TCP_TIMER_COUNT:
 		break;
 	}

@@ -186,6 +186,9 @@ struct wh_net_config {
 	uint64_t delayed_ack_ns;                /* 0 = 2 ms when lossless, else 20 ms */
 	uint8_t hop_limit;                      /* 0 = 64 */
 	bool no_loopback;                       /* own addresses are not looped (transparent) */
+	/* Ask peers for ECN (RFC 3168). It is granted to those who ask in any case, where there is
+	 * congestion control. */
+	bool ecn;
 };
 #define WH_NET_CONFIG_INIT                           \
 	{                                            \
@@ -379,15 +382,22 @@ const char *wh_net_tcp_state_name(enum wh_net_tcp_state state);
 
 struct wh_net_cc_state {
 	uint32_t cwnd, ssthresh, mss; /* bytes */
-	uint64_t private_[6];
+	uint64_t private_[12];
+};
+
+/* What an acknowledgement of new bytes says. New members come at the end. */
+struct wh_net_cc_ack {
+	uint32_t bytes;
+	uint64_t now, rtt_ns, srtt_ns; /* rtt_ns: measured just now; 0 = not */
+	bool limited;                  /* the congestion window was in use */
+	bool round;                    /* first one of a round trip */
 };
 
 struct wh_net_tcp_cc {
 	const char *name;
 	void (*init)(struct wh_net_cc_state *c, uint32_t mss);
-	/* `acked` new bytes were acknowledged; not called in recovery. limited = the window was in use. */
-	void (*acked)(struct wh_net_cc_state *c, uint32_t acked, uint64_t now, uint64_t rtt_ns,
-		      bool limited);
+	/* Not called in recovery. */
+	void (*acked)(struct wh_net_cc_state *c, const struct wh_net_cc_ack *ack);
 	/* Loss was found: sets ssthresh and cwnd. */
 	void (*lost)(struct wh_net_cc_state *c, uint32_t in_flight, uint64_t now);
 	void (*timeout)(struct wh_net_cc_state *c, uint32_t in_flight, uint64_t now);
@@ -471,6 +481,8 @@ struct wh_net_stats {
 	uint64_t tcp_opened, tcp_accepted, tcp_failed, tcp_backlog_dropped, tcp_limit_refused;
 	uint64_t tcp_out_of_order, tcp_out_of_order_dropped, tcp_window_dropped, tcp_challenge_acks;
 	uint64_t tcp_paws_dropped;
+	uint64_t tcp_recoveries, tcp_undone, tcp_probes, tcp_reneged, tcp_ecn_reduced;
+	uint64_t tcp_black_holes, tcp_cookies_sent, tcp_cookies_taken, tcp_cookies_bad;
 	uint32_t tcp_sockets, tcp_time_wait, tcp_half_open, udp_sockets; /* now */
 	uint64_t tcp_buffer_bytes;                                       /* now */
 };
