@@ -41,6 +41,8 @@ enum {
 	OPT_NTP,
 	OPT_LEASE,
 	OPT_SEARCH,
+	OPT_NAME,
+	OPT_SET,
 };
 
 static const struct cli_option options[] = {
@@ -52,18 +54,21 @@ static const struct cli_option options[] = {
 	{ OPT_INTERFACE, "interface", 'i', "NAME", "name of the interface (eth0)" },
 	{ OPT_DNS, "dns", 0, "ADDRESS", "server to ask, instead of the host's" },
 	{ OPT_SEARCH, "search", 0, "DOMAINS", "search list for guests, instead of the host's" },
+	{ OPT_NAME, "name", 0, "NAME=ADDRESS", "a name that the gateway's DNS answers itself" },
 	{ OPT_NTP, "ntp", 0, "ADDRESS", "time server that guests are told of" },
 	{ OPT_LEASE, "lease", 0, "MAC=ADDRESS", "the address that this machine gets by DHCP" },
 	{ OPT_HOST_LOOPBACK, "host-loopback", 0, NULL, "10.0.2.2 is the host's 127.0.0.1" },
 	{ OPT_NO_OUTBOUND, "no-outbound", 0, NULL, "nothing but published ports and DNS" },
 	{ OPT_NO_IPV6, "no-ipv6", 0, NULL, "IPv4 only" },
-	{ OPT_ALLOW, "allow", 0, "RULE", "[in:]ADDR[/PREFIX][:PORT][/tcp], * = all" },
+	{ OPT_ALLOW, "allow", 0, "RULE", "[in:]ADDR[/PREFIX]|NAME[:PORT][/tcp], * = all" },
 	{ OPT_DENY, "deny", 0, "RULE", "the first rule that fits decides" },
 	{ OPT_MAP_ROOT, "map-root", 'r', NULL, "run: be user 0 inside" },
 	{ OPT_PCAP, "pcap", 0, "FILE", "write every frame to FILE" },
 	{ OPT_READY_FD, "ready-fd", 0, "FD", "write a line to FD when the network serves" },
 	{ OPT_CONTROL, "control", 0, "PATH",
 	  "socket for expose, rules, flows... (or WHERRY_CONTROL)" },
+	{ OPT_SET, "set", 0, "REQUEST",
+	  "do this at the start, e.g. 'dns forward corp.test 10.1.1.1'" },
 	{ OPT_JSON, "json", 0, NULL, "rules, flows...: lines of JSON" },
 	{ OPT_VERBOSE, "verbose", 0, NULL, "say what is done" },
 };
@@ -79,7 +84,8 @@ const struct cli_command cli_command_net = {
 		"10.0.2.3 a DNS server. -p [ADDR:]HOST:GUEST[/udp] listens on loopback unless\n"
 		"ADDR says otherwise. A gateway with --control PATH can be asked and told:\n"
 		"expose HOST:GUEST, unexpose ID, rules, flows, stats, pcap start FILE, pcap stop,\n"
-		"dns [add NAME ADDRESS | remove NAME], policy [allow|deny RULE | remove ID],\n"
+		"dns [add NAME ADDRESS | remove NAME | forward DOMAIN SERVER...], policy "
+		"[allow|deny RULE | remove ID],\n"
 		"leases [fix MAC ADDRESS | remove MAC].",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
@@ -180,6 +186,10 @@ static int option_take(struct net_options *o, int id, const char *value)
 	case OPT_SEARCH:
 		o->search = value;
 		return 0;
+	case OPT_NAME:
+		return net_command_take(&o->control, "dns add", value, '=');
+	case OPT_SET:
+		return net_command_take(&o->control, NULL, value, 0);
 	case OPT_NTP:
 		return ntp_take(o, value);
 	case OPT_LEASE:

@@ -43,14 +43,14 @@ int net_policy_take(struct net_control_options *o, bool deny, const char *text)
 int net_command_take(struct net_control_options *o, const char *command, const char *value,
 		     char separator)
 {
-	size_t size = strlen(command) + strlen(value) + 2;
+	size_t head = command ? strlen(command) + 1 : 0, size = head + strlen(value) + 1;
 	char *line = o->command_count < NET_COMMANDS_MAX ? malloc(size) : NULL;
 	if (!line) {
-		cli_error("%s: too many options", command);
+		cli_error("%s: too many options", value);
 		return CLI_BAD;
 	}
-	snprintf(line, size, "%s %s", command, value);
-	char *at = separator ? strchr(line + strlen(command) + 1, separator) : NULL;
+	snprintf(line, size, "%s%s%s", command ? command : "", command ? " " : "", value);
+	char *at = separator ? strchr(line + head, separator) : NULL;
 	if (at)
 		*at = ' ';
 	o->commands[o->command_count++] = line;
@@ -176,7 +176,8 @@ static void dns_show(const char *line)
 {
 	const char *resolver = FIELD(line, "resolver");
 	if (*resolver)
-		printf("server %s\n", resolver);
+		printf("server %s%s%s\n", resolver, *FIELD(line, "domain") ? " for " : "",
+		       FIELD(line, "domain"));
 	else
 		printf("name   %s %s\n", FIELD(line, "name"), FIELD(line, "address"));
 }
@@ -208,7 +209,9 @@ static const struct verb {
 	{ "flows", 0, 0, flow_show, "" },
 	{ "stats", 0, 0, stats_show, "" },
 	{ "pcap", 1, 2, NULL, "start FILE | stop" },
-	{ "dns", 0, 3, dns_show, "[add NAME ADDRESS | remove NAME]" },
+	{ "dns", 0, 6, dns_show,
+	  "[add NAME ADDRESS | remove NAME | forward DOMAIN SERVER... | unforward DOMAIN | "
+	  "servers SERVER...|host | filter aaaa|a|none]" },
 	{ "leases", 0, 3, lease_show, "[fix MAC ADDRESS | remove MAC]" },
 	{ "policy", 0, 3, policy_show,
 	  "[allow RULE [BEFORE-ID] | deny RULE [BEFORE-ID] | remove ID]" },

@@ -29,7 +29,7 @@ struct net_control_options {
 
 /* --allow, --deny. 0 or CLI_BAD, with a message. */
 int net_policy_take(struct net_control_options *o, bool deny, const char *text);
-/* An option that is a command of the control: "COMMAND VALUE", where the first `separator` (0 = none) in VALUE
+/* An option that is a command of the control: "COMMAND VALUE", or VALUE alone when command is NULL, where the first `separator` (0 = none) in VALUE
  * becomes a blank. 0 or CLI_BAD, with a message. */
 int net_command_take(struct net_control_options *o, const char *command, const char *value,
 		     char separator);
@@ -39,7 +39,7 @@ int net_control_start(const struct net_control_options *o, struct wh_gateway *ga
 /* Removes the socket; harmless without one. Before the gateway is freed. */
 void net_control_end(void);
 
-#define NET_CONTROL_OPERANDS_MAX 4u
+#define NET_CONTROL_OPERANDS_MAX 7u
 
 struct net_control_request {
 	const char *verb;

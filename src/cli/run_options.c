@@ -30,7 +30,7 @@ static const struct cli_option options[] = {
 	{ OPT_MEMORY, "memory", 0, "SIZE", "RAM of the guest: 64M, 2G..." },
 	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host to the guest" },
 	{ OPT_HOST_LOOPBACK, "host-loopback", 0, NULL, "10.0.2.2 is the host's 127.0.0.1" },
-	{ OPT_ALLOW, "allow", 0, "RULE", "network: [in:]ADDR[/PREFIX][:PORT][/tcp], * = all" },
+	{ OPT_ALLOW, "allow", 0, "RULE", "network: [in:]ADDR[/PREFIX]|NAME[:PORT][/tcp], * = all" },
 	{ OPT_DENY, "deny", 0, "RULE", "network: the first rule that fits decides" },
 	{ OPT_CONTROL, "control", 0, "PATH", "socket for wherry net rules, flows, expose..." },
 	{ OPT_DISK, "disk", 0, "NAME=FILE[,format=raw|qcow2][,ro]",

@@ -190,6 +190,26 @@ def in_control(gateway, outside):
         sys.stdin.read()
 
 
+def in_name_rules(outside):
+    """Only what was resolved by an allowed name is reached."""
+    def reach():
+        return socket.socket().connect_ex((outside, PORT))
+    if reach() != 111:
+        fail("reached without its name")
+    for name in "web.test", "x.dev.test":
+        if socket.gethostbyname(name) != outside:
+            fail(name)
+    if reach():
+        fail("not reached")
+    try:
+        socket.gethostbyname("bad.dev.test")
+        fail("a denied name was found")
+    except socket.gaierror:
+        pass
+    if socket.gethostbyaddr("10.0.2.2")[0] != "gateway.internal":
+        fail("the gateway's name")
+
+
 def in_server(sockets_ready):
     """For published ports: the same servers inside."""
     for f in tcp_server, udp_server:
@@ -253,6 +273,28 @@ def case_small_mtu(n):
 
 def case_names(n):
     n.inside("in_name()", "--dns", "127.0.0.1")
+
+
+def case_name_rules(n):
+    n.inside(f"in_name_rules({OUTSIDE4!r})", "--name", f"web.test={OUTSIDE4}", "--name", f"*.dev.test={OUTSIDE4}",
+             "--deny", "bad.dev.test", "--allow", f"web.test:{PORT}/tcp", "--deny", "*")
+
+
+def case_dhcp(n):
+    """A client of others: busybox's."""
+    if subprocess.run(["busybox", "udhcpc", "--help"], capture_output=True).returncode not in (0, 1):
+        return "no busybox with udhcpc"
+    with tempfile.TemporaryDirectory() as folder:
+        script = os.path.join(folder, "script")
+        with open(script, "w") as f:
+            f.write("#!/bin/sh\n[ $1 = bound ] && echo got $ip $router $dns $ntpsrv $mtu $lease / $search\nexit 0\n")
+        os.chmod(script, 0o755)
+        mac = ["sh", "-c", "ip link set eth0 address 02:00:00:00:00:77; "
+               f"busybox udhcpc -f -n -q -i eth0 -s {script} -O search -O ntpsrv -O mtu"]
+        status, out = n.run("-r", "--ntp", "192.0.2.123", "--search", "a.test b.test", "--lease",
+                            "02:00:00:00:00:77=10.0.2.77", command=mac)
+        if status or "got 10.0.2.77 10.0.2.2 10.0.2.3 192.0.2.123 1500 3600 / a.test b.test" not in out:
+            fail(f"{status}: {out}")
 
 
 def case_closed(n):

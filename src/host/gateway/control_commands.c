@@ -182,6 +182,7 @@ static const struct counter counters[] = {
 	BIG(dns_failed),
 	BIG(dns_retries),
 	BIG(dns_bad_answers),
+	BIG(dns_filtered),
 	BIG(dhcp_in),
 	BIG(dhcp_out),
 	BIG(dhcp_exhausted),
@@ -336,6 +337,11 @@ static void dns_list(struct control_client *c)
 	uint32_t count = wh_gateway_resolvers(c->control->gateway, list);
 	for (uint32_t i = 0; i < count; i++)
 		control_print(c, "{\"resolver\":\"%s\"}\n", end_text(&list[i], text));
+	struct wh_gateway_zone zone;
+	for (uint32_t z = 0; !wh_gateway_zone_get(c->control->gateway, z, &zone); z++)
+		for (uint32_t i = 0; i < zone.server_count; i++)
+			control_print(c, "{\"domain\":\"%s\",\"resolver\":\"%s\"}\n", zone.domain,
+				      end_text(&zone.servers[i], text));
 	c->position = 0;
 	c->more = names_more;
 }
@@ -358,14 +364,107 @@ static void dns_add(struct control_client *c, const struct words *w)
 					     : "no memory");
 }
 
+/* An address, and a port behind # when it is not 53. */
+static bool server_parse(const char *text, struct wh_net_end *ret_server)
+{
+	const char *end = text + wh_strlen(text), *hash = find_last(text, end, '#');
+	struct wh_net_end server = { .port = 53 };
+	if (hash && (!port_parse(hash + 1, end, &server.port) || !server.port))
+		return false;
+	end = hash ? hash : end;
+	if (!ip4_parse(text, end, &server.ip) && !ip6_parse(text, end, &server.ip))
+		return false;
+	*ret_server = server;
+	return true;
+}
+
+static void dns_servers(struct control_client *c, const struct words *w)
+{
+	struct wh_net_end list[WH_GATEWAY_RESOLVERS_MAX];
+	uint32_t count = w->count - 2;
+	if (count == 1 && wh_streq(w->at[2], "host"))
+		count = 0;
+	if (w->count < 3 || count > WH_GATEWAY_RESOLVERS_MAX) {
+		failed(c, -WH_EINVAL,
+		       "dns servers ADDRESS[#PORT]..., four at most, or dns servers host");
+		return;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		if (!server_parse(w->at[2 + i], &list[i])) {
+			failed(c, -WH_EINVAL,
+			       "a server is an address, and #PORT when it is not 53");
+			return;
+		}
+	wh_gateway_resolvers_set(c->control->gateway, list, count);
+	done(c);
+}
+
+static void dns_forward(struct control_client *c, const struct words *w)
+{
+	struct wh_net_end server;
+	int error = -WH_EINVAL;
+	for (uint32_t i = 3; i < w->count; i++)
+		if (!server_parse(w->at[i], &server)) {
+			failed(c, -WH_EINVAL,
+			       "a server is an address, and #PORT when it is not 53");
+			return;
+		}
+	for (uint32_t i = 3; i < w->count; i++) {
+		(void)server_parse(w->at[i], &server); /* as above */
+		error = wh_gateway_zone_add(c->control->gateway, w->at[2], &server);
+		if (error)
+			break;
+	}
+	if (!error)
+		done(c);
+	else
+		failed(c, error,
+		       error == -WH_ENOSPC   ? "there are too many domains, or servers of this one"
+		       : error == -WH_EINVAL ? "dns forward DOMAIN ADDRESS[#PORT]..."
+					     : "no memory");
+}
+
+static void dns_filter(struct control_client *c, const struct words *w)
+{
+	static const char *const names[] = { "none", "aaaa", "a" };
+	for (unsigned i = 0; w->count == 3 && i < WH_ARRAY_COUNT(names); i++)
+		if (wh_streq(w->at[2], names[i])) {
+			wh_gateway_filter_set(c->control->gateway, (enum wh_gateway_filter)i);
+			done(c);
+			return;
+		}
+	failed(c, -WH_EINVAL, "dns filter none, aaaa or a");
+}
+
 static void dns(struct control_client *c, const struct words *w)
 {
+	if (w->count > 2 && wh_streq(w->at[1], "servers")) {
+		dns_servers(c, w);
+		return;
+	}
+	if (w->count > 3 && wh_streq(w->at[1], "forward")) {
+		dns_forward(c, w);
+		return;
+	}
+	if (w->count > 2 && wh_streq(w->at[1], "filter")) {
+		dns_filter(c, w);
+		return;
+	}
+	if (w->count == 3 && wh_streq(w->at[1], "unforward")) {
+		if (wh_gateway_zone_remove(c->control->gateway, w->at[2]))
+			failed(c, -WH_ENOENT, "this domain has no servers of its own");
+		else
+			done(c);
+		return;
+	}
 	if (w->count == 1)
 		dns_list(c);
 	else if (w->count == 4 && wh_streq(w->at[1], "add"))
 		dns_add(c, w);
 	else if (w->count != 3 || !wh_streq(w->at[1], "remove"))
-		failed(c, -WH_EINVAL, "dns, dns add NAME ADDRESS or dns remove NAME");
+		failed(c, -WH_EINVAL,
+		       "dns, dns add NAME ADDRESS, dns remove NAME, dns servers, dns forward, dns "
+		       "unforward or dns filter");
 	else if (wh_gateway_name_remove(c->control->gateway, w->at[2]))
 		failed(c, -WH_ENOENT, "no such name");
 	else
@@ -379,7 +478,7 @@ static void policy_list(struct control_client *c)
 	struct wh_gateway_policy_entry list[WH_GATEWAY_POLICIES_MAX];
 	char text[WH_GATEWAY_POLICY_TEXT_SIZE];
 	uint32_t count = wh_gateway_policy_list(c->control->gateway, list, WH_GATEWAY_POLICIES_MAX);
-	_Static_assert(WH_GATEWAY_POLICIES_MAX * 180 + 100 < WH_CONTROL_REPLY_SIZE, "one part");
+	_Static_assert(WH_GATEWAY_POLICIES_MAX * 440 + 100 < WH_CONTROL_REPLY_SIZE, "one part");
 	for (uint32_t i = 0; i < count; i++)
 		control_print(c, "{\"id\":%u,\"action\":\"%s\",\"rule\":\"%s\",\"hits\":%llu}\n",
 			      list[i].id, list[i].policy.deny ? "deny" : "allow",
@@ -499,7 +598,7 @@ static const struct command {
 } commands[] = {
 	{ "rules", 1, 1, rules }, { "expose", 2, 2, expose }, { "unexpose", 2, 2, unexpose },
 	{ "flows", 1, 1, flows }, { "stats", 1, 1, stats },   { "pcap", 2, 2, pcap },
-	{ "dns", 1, 4, dns },     { "policy", 1, 4, policy }, { "leases", 1, 4, leases },
+	{ "dns", 1, 7, dns },     { "policy", 1, 4, policy }, { "leases", 1, 4, leases },
 };
 
 /* false: too many words, or bytes that are not ASCII text. */

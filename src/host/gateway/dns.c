@@ -2,20 +2,22 @@
 /*
  * DNS forwarder: what the guest asks at the DNS address, by UDP or TCP.
  *
- * A question is answered from here (gateway.internal, host.internal, localhost, names added at run
- * time, the host's hosts file), or passed on unchanged but for its id: EDNS sizes, cookies and DNSSEC bits are
- * between the guest and the server. By UDP it is asked over UDP from a fresh socket with a random
+ * A question is answered from here (dns_local.c: gateway.internal, host.internal, localhost, names added at run
+ * time, the host's hosts file, the names of those addresses), or passed on unchanged but for its id: EDNS sizes,
+ * cookies and DNSSEC bits are between the guest and the server. By UDP it is asked over UDP from a fresh socket with a random
  * port and id (RFC 5452), by TCP over TCP, so that an answer with TC set is asked again by the
  * guest itself. Answers must come from a server that was asked, with our id and
  * the same question. Servers are asked in order, the next one after a time-out, an error, SERVFAIL or
  * REFUSED; without any server, or when all failed, the guest gets SERVFAIL.
+ *
+ * No cache: the host's resolver has one, and the guest may; a third one here would answer from before the
+ * host changed networks. No mixed case (0x20): id and port are 32 bits to guess already, and
+ * there are servers that answer in a case of their own.
  */
 #include "dns_priv.h"
 
 #include <wherry/base/assert.h>
 #include <wherry/base/hash.h>
-
-#define TTL_LOCAL_S 5u /* local names change with the host's file */
 
 uint64_t dns_question_hash(const struct wh_gateway *gateway, const struct wh_wire_dns *dns)
 {
@@ -69,39 +71,24 @@ static void reply_code(struct wh_gateway *gateway, struct dns_client *client,
 		reply(gateway, client, tuple, bytes, (uint32_t)n);
 }
 
-/* Answers from here when it can. */
-static bool answer_local(struct wh_gateway *gateway, struct dns_client *client,
-			 const struct wh_net_tuple *tuple, const struct wh_wire_dns *question)
+/* From half of the queries on, no guest has more than a quarter of them: what one asks of a server that
+ * never answers does not end the others' names. */
+static bool query_allowed(const struct gateway_dns *dns, const struct wh_net_ip *guest)
 {
-	uint8_t bytes[WH_WIRE_DNS_HEADER_SIZE + WH_WIRE_DNS_NAME_SIZE + 48];
-	bool ip6 = question->type == WH_WIRE_DNS_AAAA;
-	struct wh_net_ip ip;
-	if (question->class_ != WH_WIRE_DNS_IN)
-		return false;
-	int found = dns_local_name(gateway, question->name, ip6, &ip);
-	if (found < 0)
-		return false;
-	gateway->stats.dns_local++;
-	if (!found || (!ip6 && question->type != WH_WIRE_DNS_A)) {
-		reply_code(gateway, client, tuple, question, WH_WIRE_DNS_NOERROR);
+	uint32_t own = 0;
+	if (dns->query_count < WH_GATEWAY_DNS_QUERIES_MAX / 2)
 		return true;
-	}
-	struct wh_wire_dns answer = *question;
-	answer.response = answer.recursion_available = true;
-	answer.answers = answer.authorities = answer.additionals = answer.udp_size = 0;
-	int n = wh_wire_dns_emit(bytes, sizeof bytes, &answer);
-	if (n > 0)
-		n = wh_wire_dns_append(bytes, (size_t)n, sizeof bytes, question->type, TTL_LOCAL_S,
-				       ip6 ? ip.bytes : ip.bytes + 12, ip6 ? 16 : 4);
-	if (n > 0)
-		reply(gateway, client, tuple, bytes, (uint32_t)n);
-	return true;
+	WH_LIST_FOR_EACH(node, &dns->queries)
+		own += wh_net_ip_equal(
+			&WH_LIST_ENTRY(node, struct dns_query, node)->tuple.remote.ip, guest);
+	return dns->query_count < WH_GATEWAY_DNS_QUERIES_MAX &&
+	       own < WH_GATEWAY_DNS_QUERIES_MAX / 4;
 }
 
-static struct dns_query *query_new(struct wh_gateway *gateway)
+static struct dns_query *query_new(struct wh_gateway *gateway, const struct wh_net_ip *guest)
 {
 	struct gateway_dns *dns = gateway->dns;
-	if (dns->query_count >= WH_GATEWAY_DNS_QUERIES_MAX)
+	if (!query_allowed(dns, guest))
 		return NULL;
 	struct dns_query *query = pool_get(&dns->queries_pool, gateway->alloc);
 	if (!query)
@@ -111,6 +98,38 @@ static struct dns_query *query_new(struct wh_gateway *gateway)
 	wh_list_push_back(&dns->queries, &query->node);
 	dns->query_count++;
 	return query;
+}
+
+/* The guest repeats a question that is under way: the answer to the first one will do. */
+static bool is_repeated(const struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
+			uint16_t id, uint64_t question)
+{
+	WH_LIST_FOR_EACH(node, &gateway->dns->queries) {
+		const struct dns_query *query = WH_LIST_ENTRY(node, struct dns_query, node);
+		if (!query->client && query->id == id && query->question == question &&
+		    query->tuple.remote.port == tuple->remote.port &&
+		    wh_net_ip_equal(&query->tuple.remote.ip, &tuple->remote.ip))
+			return true;
+	}
+	return false;
+}
+
+static void query_fill(struct dns_query *query, struct dns_client *client,
+		       const struct wh_net_tuple *tuple, const struct wh_wire_dns *question)
+{
+	struct wh_gateway *gateway = query->gateway;
+	query->client = client;
+	query->stream = client != NULL;
+	query->tuple = *tuple;
+	if (client)
+		client->queries++;
+	query->id = question->id;
+	query->question = dns_question_hash(gateway, question);
+	query->answer_size_max = DNS_UDP_SIZE_MIN;
+	if (question->udp_size > DNS_UDP_SIZE_MIN)
+		query->answer_size_max = question->udp_size < DNS_UDP_SIZE_MAX ? question->udp_size
+									       : DNS_UDP_SIZE_MAX;
+	gateway->host->random(gateway->host_ctx, &query->upstream_id, sizeof query->upstream_id);
 }
 
 void dns_question(struct wh_gateway *gateway, struct dns_client *client,
@@ -132,29 +151,33 @@ void dns_question(struct wh_gateway *gateway, struct dns_client *client,
 		return;
 	}
 	dns_files_refresh(gateway);
-	if (answer_local(gateway, client, tuple, &question))
+	if (policy_name_denies(gateway, question.name)) {
+		reply_code(gateway, client, tuple, &question, WH_WIRE_DNS_NXDOMAIN);
+		return;
+	}
+	uint8_t local[DNS_LOCAL_SIZE_MAX];
+	int n = dns_answer_local(gateway, &question, local);
+	if (n > 0) {
+		reply(gateway, client, tuple, local, (uint32_t)n);
+		return;
+	}
+	if (client)
+		tuple = wh_net_tcp_tuple(client->tcp);
+	else if (is_repeated(gateway, tuple, question.id, dns_question_hash(gateway, &question)))
 		return;
 	struct dns_query *query = NULL;
-	if (gateway->dns->server_count && size <= DNS_QUERY_SIZE_MAX)
-		query = query_new(gateway);
+	struct wh_net_end servers[WH_GATEWAY_RESOLVERS_MAX];
+	uint32_t count = dns_servers_choose(gateway, question.name, servers);
+	if (count && size <= DNS_QUERY_SIZE_MAX)
+		query = query_new(gateway, &tuple->remote.ip);
 	if (!query) {
 		gateway->stats.dns_failed++;
 		reply_code(gateway, client, tuple, &question, WH_WIRE_DNS_SERVFAIL);
 		return;
 	}
-	query->client = client;
-	query->stream = client != NULL;
-	if (client)
-		client->queries++;
-	else
-		query->tuple = *tuple;
-	query->id = question.id;
-	query->question = dns_question_hash(gateway, &question);
-	query->answer_size_max = DNS_UDP_SIZE_MIN;
-	if (question.udp_size > DNS_UDP_SIZE_MIN)
-		query->answer_size_max =
-			question.udp_size < DNS_UDP_SIZE_MAX ? question.udp_size : DNS_UDP_SIZE_MAX;
-	gateway->host->random(gateway->host_ctx, &query->upstream_id, sizeof query->upstream_id);
+	query_fill(query, client, tuple, &question);
+	memcpy(query->servers, servers, sizeof servers);
+	query->server_count = count;
 	query->size = size;
 	wh_store_be16(query->message, size);
 	memcpy(query->message + 2, message, size);
@@ -181,6 +204,7 @@ static void query_done(struct dns_query *query, const uint8_t *message, uint32_t
 void dns_answer(struct dns_query *query, uint8_t *message, uint32_t size)
 {
 	query->gateway->stats.dns_answers++;
+	dns_note_addresses(query->gateway, message, size);
 	wh_store_be16(message, query->id);
 	if (!query->client && size > query->answer_size_max) {
 		/* Header and question with TC: the guest asks again by TCP. */

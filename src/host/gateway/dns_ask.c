@@ -5,6 +5,7 @@
 #include <wherry/base/assert.h>
 
 #define ATTEMPTS_MIN 3u
+#define TIMEOUT_NS (1500 * GATEWAY_MS)
 #define ANSWERS_MAX 16 /* wrong answers read per event */
 
 static void datagram_event(struct wh_loop_fd *watch, uint32_t events);
@@ -28,6 +29,9 @@ static void timed_out(struct wh_loop_timer *timer)
 {
 	struct dns_query *query = timer->ctx;
 	query->gateway->stats.dns_retries++;
+	if (query->server)
+		dns_server_missed(query->gateway,
+				  &query->servers[(query->server - 1) % query->server_count]);
 	dns_ask(query);
 }
 
@@ -93,17 +97,23 @@ static int stream_ask(struct dns_query *query, const struct wh_net_end *server)
 	return socket_watch(gateway, &query->watch, WH_LOOP_WRITE);
 }
 
+static uint64_t timeout_ns(const struct wh_gateway *gateway)
+{
+	if (gateway->dns_timeout_ns)
+		return gateway->dns_timeout_ns;
+	return gateway->dns->timeout_ns ? gateway->dns->timeout_ns : TIMEOUT_NS;
+}
+
 /* Asks the next server; the query fails after every one had its turns. */
 void dns_ask(struct dns_query *query)
 {
 	struct wh_gateway *gateway = query->gateway;
-	struct gateway_dns *dns = gateway->dns;
-	uint32_t attempts_max = 2 * dns->server_count;
+	uint32_t attempts_max = 2 * query->server_count;
 	if (attempts_max < ATTEMPTS_MIN)
 		attempts_max = ATTEMPTS_MIN;
-	while (query->attempts < attempts_max && dns->server_count) {
+	while (query->attempts < attempts_max && query->server_count) {
 		query->attempts++;
-		struct wh_net_end server = dns->servers[query->server++ % dns->server_count];
+		struct wh_net_end server = query->servers[query->server++ % query->server_count];
 		note_asked(query, &server);
 		int error =
 			query->stream ? stream_ask(query, &server) : datagram_ask(query, &server);
@@ -112,7 +122,7 @@ void dns_ask(struct dns_query *query)
 		wh_loop_timer_init(&query->timer, timed_out, query);
 		wh_loop_timer_start(gateway->loop, &query->timer,
 				    wh_loop_now(gateway->loop) +
-					    gateway->dns_timeout_ns * (query->stream ? 2 : 1));
+					    timeout_ns(gateway) * (query->stream ? 2 : 1));
 		return;
 	}
 	dns_fail(query);
@@ -139,7 +149,7 @@ static bool answer_fits(struct dns_query *query, const uint8_t *message, uint32_
 		return false;
 	}
 	bool failed = answer.rcode == WH_WIRE_DNS_SERVFAIL || answer.rcode == WH_WIRE_DNS_REFUSED;
-	*ret_final = !failed || query->asked_count >= gateway->dns->server_count;
+	*ret_final = !failed || query->asked_count >= query->server_count;
 	return true;
 }
 
@@ -176,6 +186,7 @@ static void datagram_event(struct wh_loop_fd *watch, uint32_t events)
 		}
 		if (!answer_fits(query, buffer, (uint32_t)n, &final))
 			continue;
+		dns_server_answered(gateway, &from);
 		if (final)
 			dns_answer(query, buffer, (uint32_t)n);
 		else

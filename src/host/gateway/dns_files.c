@@ -6,6 +6,7 @@
 #include <wherry/base/assert.h>
 
 #define CHECK_NS (1 * GATEWAY_S)
+#define TIMEOUT_MAX_S 10u /* guests have given up by then */
 
 static bool is_blank(char c)
 {
@@ -43,10 +44,22 @@ static bool parse_ip(const char *word, const char *end, struct wh_net_ip *ret_ip
 	return ip4_parse(word, end, ret_ip) || ip6_parse(word, end, ret_ip);
 }
 
+/* timeout:N, of resolv.conf(5); the others are the guest's or the server's business. */
+static void option_take(struct gateway_dns *dns, const char *word, const char *end)
+{
+	static const char name[] = "timeout:";
+	uint16_t seconds;
+	if ((size_t)(end - word) <= sizeof name - 1 || memcmp(word, name, sizeof name - 1) ||
+	    !port_parse(word + sizeof name - 1, end, &seconds) || !seconds)
+		return;
+	dns->timeout_ns = (seconds < TIMEOUT_MAX_S ? seconds : TIMEOUT_MAX_S) * GATEWAY_S;
+}
+
 /* Later search and domain lines win, as in libc. Servers with a zone (fe80::1%eth0) are passed over. */
 static void resolv_parse(struct gateway_dns *dns, const char *text)
 {
 	dns->server_count = 0;
+	dns->timeout_ns = 0;
 	dns->search[0] = 0;
 	for (const char *line = text; *line; line = next_line(line)) {
 		const char *at = line, *word, *end;
@@ -59,6 +72,9 @@ static void resolv_parse(struct gateway_dns *dns, const char *text)
 				server->port = 53;
 				dns->server_count++;
 			}
+		} else if (word_is(word, end, "options")) {
+			while (next_word(&at, &word, &end))
+				option_take(dns, word, end);
 		} else if (word_is(word, end, "search") || word_is(word, end, "domain")) {
 			size_t n = 0;
 			while (next_word(&at, &word, &end)) {
@@ -173,6 +189,25 @@ static int hosts_lookup(struct wh_gateway *gateway, const char *name, bool ip6,
 	return found;
 }
 
+bool dns_hosts_reverse(struct wh_gateway *gateway, const struct wh_net_ip *wanted,
+		       char ret_name[WH_WIRE_DNS_NAME_SIZE])
+{
+	if (!gateway->dns->hosts)
+		return false;
+	for (const char *line = gateway->dns->hosts; *line; line = next_line(line)) {
+		const char *at = line, *word, *end;
+		struct wh_net_ip ip;
+		if (!next_word(&at, &word, &end) || !parse_ip(word, end, &ip) ||
+		    !wh_net_ip_equal(&ip, wanted) || !next_word(&at, &word, &end) ||
+		    end - word >= WH_WIRE_DNS_NAME_SIZE)
+			continue;
+		memcpy(ret_name, word, (size_t)(end - word));
+		ret_name[end - word] = 0;
+		return true;
+	}
+	return false;
+}
+
 int dns_local_name(struct wh_gateway *gateway, const char *name, bool ip6, struct wh_net_ip *ret_ip)
 {
 	static const uint8_t loopback4[4] = { 127, 0, 0, 1 }, loopback6[16] = { [15] = 1 };
@@ -180,7 +215,7 @@ int dns_local_name(struct wh_gateway *gateway, const char *name, bool ip6, struc
 		*ret_ip = gateway->self[ip6 ? 1 : 0];
 		return !ip6 || gateway->ip6;
 	}
-	if (wh_streq(name, "localhost")) { /* RFC 6761, 6.3: never leaves the guest */
+	if (name_in(name, "localhost")) { /* RFC 6761, 6.3: never leaves the guest */
 		*ret_ip = ip6 ? wh_net_ip6(loopback6) : wh_net_ip4(loopback4);
 		return 1;
 	}

@@ -36,12 +36,13 @@ struct dns_query {
 	struct wh_loop_fd watch;
 	struct wh_loop_timer timer;
 	struct dns_client *client; /* NULL = came by UDP */
-	struct wh_net_tuple tuple; /* UDP */
+	struct wh_net_tuple tuple;
 	uint16_t id, upstream_id;
 	uint16_t answer_size_max; /* what the client takes */
 	uint64_t question;        /* hash of name, type and class */
 	struct wh_net_end asked[WH_GATEWAY_RESOLVERS_MAX];
-	uint32_t asked_count, server, attempts;
+	struct wh_net_end servers[WH_GATEWAY_RESOLVERS_MAX]; /* to be asked, the best first */
+	uint32_t asked_count, server_count, server, attempts;
 	int domain;  /* of the socket */
 	bool stream; /* asks over TCP */
 	uint32_t stream_sent;
@@ -49,6 +50,13 @@ struct dns_query {
 	uint32_t stream_received;
 	uint16_t size;
 	uint8_t message[2 + DNS_QUERY_SIZE_MAX]; /* length as TCP wants it, then the question */
+};
+
+#define DNS_HEALTH_MAX 16u
+struct dns_health {
+	struct wh_net_end server;
+	uint32_t misses; /* time-outs since the last answer; 0 = this place is free */
+	uint64_t missed_ns;
 };
 
 struct gateway_dns {
@@ -59,6 +67,8 @@ struct gateway_dns {
 	uint64_t checked_ns, resolv_stamp, hosts_stamp;
 	struct wh_net_end servers[WH_GATEWAY_RESOLVERS_MAX];
 	uint32_t server_count;
+	struct dns_health health[DNS_HEALTH_MAX];
+	uint64_t timeout_ns; /* by resolv.conf, 0 = not said */
 	char search[DNS_SEARCH_SIZE];
 	char *hosts; /* text, DNS_HOSTS_SIZE_MAX; NULL = not read */
 	uint8_t buffer[DNS_ANSWER_SIZE_MAX];
@@ -74,6 +84,23 @@ void dns_answer(struct dns_query *query, uint8_t *message, uint32_t size);
 void dns_fail(struct dns_query *query); /* SERVFAIL, and ends the query */
 void dns_query_free(struct dns_query *query);
 
+/* ---- dns_local.c ---- */
+
+#define DNS_LOCAL_SIZE_MAX (WH_WIRE_DNS_HEADER_SIZE + 2 * WH_WIRE_DNS_NAME_SIZE + 32)
+/* The answer that is given from here, or <= 0. */
+int dns_answer_local(struct wh_gateway *gateway, const struct wh_wire_dns *question,
+		     uint8_t bytes[DNS_LOCAL_SIZE_MAX]);
+/* What rules with names want to know of an answer. */
+void dns_note_addresses(struct wh_gateway *gateway, const uint8_t *message, uint32_t size);
+
+/* ---- dns_zones.c ---- */
+
+/* In the order in which they are to be asked; returns how many. */
+uint32_t dns_servers_choose(struct wh_gateway *gateway, const char *name,
+			    struct wh_net_end list[WH_GATEWAY_RESOLVERS_MAX]);
+void dns_server_missed(struct wh_gateway *gateway, const struct wh_net_end *server);
+void dns_server_answered(struct wh_gateway *gateway, const struct wh_net_end *server);
+
 /* ---- dns_ask.c ---- */
 void dns_ask(struct dns_query *query);
 void dns_ask_end(struct dns_query *query);
@@ -85,6 +112,9 @@ void dns_files_refresh(struct wh_gateway *gateway);
  * address of that version, -WH_ENOENT = ask the servers. */
 int dns_local_name(struct wh_gateway *gateway, const char *name, bool ip6,
 		   struct wh_net_ip *ret_ip);
+/* The first name that the hosts file has for an address. */
+bool dns_hosts_reverse(struct wh_gateway *gateway, const struct wh_net_ip *ip,
+		       char ret_name[WH_WIRE_DNS_NAME_SIZE]);
 
 /* ---- dns_tcp.c ---- */
 /* false: the client is not reading; it is gone. */

@@ -403,7 +403,8 @@ static void settings_take(struct wh_gateway *gateway, const struct wh_gateway_co
 	gateway->udp_flows_max = or_default(config->udp_flows_max, WH_GATEWAY_UDP_FLOWS_MAX);
 	gateway->descriptors_reserve =
 		or_default(config->descriptors_reserve, WH_GATEWAY_DESCRIPTORS_RESERVE);
-	gateway->dns_timeout_ns = or_default(config->dns_timeout_ms, 1500) * GATEWAY_MS;
+	gateway->dns_timeout_ns = config->dns_timeout_ms * GATEWAY_MS;
+	gateway->dns_filter = config->dns_filter;
 	gateway->ntp_count = config->ntp_count;
 	memcpy(gateway->ntp, config->ntp, sizeof gateway->ntp);
 	gateway->resolver_count = config->resolver_count;
@@ -452,6 +453,7 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	wh_list_init(&gateway->rules);
 	wh_list_init(&gateway->policies);
 	wh_list_init(&gateway->names);
+	wh_list_init(&gateway->zones);
 	wh_list_init(&gateway->echo_flows);
 	wh_list_init(&gateway->watchers);
 	pool_init(&gateway->tcp_pool, tcp_flow_size(), TCP_FLOWS_PER_BLOCK);
@@ -486,6 +488,7 @@ void wh_gateway_free(struct wh_gateway *gateway)
 	rules_fini(gateway);
 	policy_fini(gateway);
 	names_fini(gateway);
+	zones_fini(gateway);
 	wh_net_free(gateway->net);
 	cache_fini(&gateway->cache);
 	pool_fini(&gateway->tcp_pool, gateway->alloc);

@@ -156,6 +156,10 @@ struct wh_gateway {
 	uint32_t policy_count, policy_next;
 	struct wh_list names; /* names.c */
 	uint32_t name_count;
+	struct wh_list zones; /* dns_zones.c */
+	uint32_t zone_count;
+	enum wh_gateway_filter dns_filter;
+	uint32_t policy_name_count; /* rules that have a name */
 
 	struct gateway_udp *udp; /* NULL until the first datagram */
 	uint32_t udp_flows_max, udp_flow_count;
@@ -343,6 +347,11 @@ void rules_fini(struct wh_gateway *gateway);
 /* Counts, too. Outbound: peer is what the guest means; inbound: the client, and port is the guest's. */
 bool policy_denies(struct wh_gateway *gateway, bool inbound, uint8_t protocol,
 		   const struct wh_net_ip *peer, uint16_t port);
+/* Of rules with a name: is the name denied? */
+bool policy_name_denies(struct wh_gateway *gateway, const char *name);
+/* The DNS server has told a guest that `name` is there. */
+void policy_name_answer(struct wh_gateway *gateway, const char *name, const struct wh_net_ip *ip,
+			uint32_t ttl_s);
 void policy_fini(struct wh_gateway *gateway);
 
 /* ---- names.c ---- */
@@ -350,7 +359,19 @@ void policy_fini(struct wh_gateway *gateway);
 /* As dns_local_name; name is in lower case. */
 int names_find(const struct wh_gateway *gateway, const char *name, bool ip6,
 	       struct wh_net_ip *ret_ip);
+/* A name that has this address, or NULL. */
+const char *names_reverse(const struct wh_gateway *gateway, const struct wh_net_ip *ip);
+/* Letters, digits, - and _ in labels; lower case, without a dot at the end. wild: "*.domain", too. */
+bool name_take(const char *text, bool wild, char to[WH_GATEWAY_NAME_SIZE]);
+/* pattern = the name, or "*.domain" for all under the domain. */
+bool name_fits(const char *name, const char *pattern);
 void names_fini(struct wh_gateway *gateway);
+
+/* ---- dns_zones.c ---- */
+
+/* Is it the domain, or a name under it? */
+bool name_in(const char *name, const char *domain);
+void zones_fini(struct wh_gateway *gateway);
 
 /* ---- flows.c ---- */
 

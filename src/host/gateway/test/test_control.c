@@ -39,12 +39,15 @@ static void policies_are_parsed(void)
 					    "[fd00::/8]:443/tcp",
 					    "[::1]",
 					    "[::/0]",
-					    "in:[2001:db8::1]:80-81" };
+					    "in:[2001:db8::1]:80-81",
+					    "db.test",
+					    "*.corp.test:443/tcp",
+					    "a_b.x-1.test/icmp" };
 	static const char *const bad[] = {
-		"",         "in:",       "10.0.0.0/33", "*/sctp",           "*:0",      "*:2-1",
-		"*:65536",  "[::1",      "::1",         "[::1]x:5",         "[::/129]", "*:/tcp",
-		"*:5/icmp", "in:*/icmp", "1.2.3:5",     "[::ffff:1.2.3.4]", "*:1-",     "1.2.3.4/",
-		" *"
+		"",          "in:",       "10.0.0.0/33", "*/sctp",           "*:0",      "*:2-1",
+		"*:65536",   "[::1",      "::1",         "[::1]x:5",         "[::/129]", "*:/tcp",
+		"*:5/icmp",  "in:*/icmp", "1.2.3:5",     "[::ffff:1.2.3.4]", "*:1-",     "1.2.3.4/",
+		"1.2.3.256", "in:a.test", "a..test",     "*.test.*",         " *"
 	};
 	char text[WH_GATEWAY_POLICY_TEXT_SIZE];
 	struct wh_gateway_policy policy;

@@ -562,8 +562,240 @@ static void too_many_questions_fail_soon(void)
 	world_stop(&w);
 }
 
+/* ---- which server, which names ---- */
+
+static uint32_t asked(const char *name, uint16_t type)
+{
+	static uint16_t id;
+	uint32_t before = r.answers;
+	ask(++id, name, type, 0);
+	UNTIL(&w, r.answers == before + 1);
+	CHECK_EQ(r.dns.id, id);
+	return r.dns.rcode;
+}
+
+static void domains_have_their_servers(void)
+{
+	struct server s[1], corp[2];
+	struct wh_gateway_zone zone;
+	world_init(&w);
+	begin(s, 1);
+	server_start(&corp[0]);
+	server_start(&corp[1]);
+	struct wh_net_end a = end4(127, 0, 0, 1, corp[0].port), none = { .port = 53 };
+	struct wh_net_end b = end4(127, 0, 0, 1, corp[1].port);
+	CHECK_EQ(wh_gateway_zone_add(w.gateway, "Corp.Example.", &a), 0);
+	CHECK_EQ(wh_gateway_zone_add(w.gateway, "lab.corp.example", &b), 0);
+	CHECK_EQ(wh_gateway_zone_add(w.gateway, "no name", &b), -WH_EINVAL);
+	CHECK_EQ(wh_gateway_zone_add(w.gateway, "x", &none), -WH_EINVAL);
+	CHECK_EQ(asked("www.corp.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(corp[0].queries, 1);
+	CHECK_EQ(asked("corp.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(corp[0].queries, 2);
+	CHECK_EQ(asked("a.b.lab.corp.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(corp[1].queries, 1);
+	CHECK_EQ(asked("notcorp.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(s[0].queries, 1);
+	/* A private name is not asked elsewhere, whatever its server does. */
+	corp[0].mode = SILENT;
+	CHECK_EQ(asked("secret.corp.example", WH_WIRE_DNS_A), WH_WIRE_DNS_SERVFAIL);
+	CHECK_EQ(s[0].queries, 1);
+	CHECK_EQ(wh_gateway_zone_get(w.gateway, 1, &zone), 0);
+	CHECK_STR(zone.domain, "lab.corp.example");
+	CHECK_EQ(wh_gateway_zone_get(w.gateway, 2, &zone), -WH_ENOENT);
+	CHECK_EQ(wh_gateway_zone_remove(w.gateway, "corp.example"), 0);
+	CHECK_EQ(wh_gateway_zone_remove(w.gateway, "corp.example"), -WH_ENOENT);
+	CHECK_EQ(asked("www.corp.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(s[0].queries, 2);
+	/* Other servers for the rest, while it runs. */
+	wh_gateway_resolvers_set(w.gateway, &b, 1);
+	CHECK_EQ(asked("elsewhere.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(corp[1].queries, 2);
+	server_stop(s);
+	server_stop(&corp[0]);
+	server_stop(&corp[1]);
+	world_stop(&w);
+}
+
+/* Its time-out is paid a few times, not with every question. */
+static void dead_server_is_asked_last(void)
+{
+	struct server s[2];
+	world_init(&w);
+	begin(s, 2);
+	s[0].mode = SILENT;
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(asked("a.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(s[0].queries, 3);
+	for (int i = 0; i < 5; i++)
+		CHECK_EQ(asked("a.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(s[0].queries, 3);
+	CHECK_EQ(s[1].queries, 8);
+	/* When it is the only one that is left, it is asked, and is well again. */
+	s[0].mode = ANSWER;
+	s[1].mode = SERVFAIL;
+	CHECK_EQ(asked("a.example", WH_WIRE_DNS_A), 0);
+	s[1].mode = ANSWER;
+	CHECK_EQ(asked("a.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(s[0].queries, 5);
+	server_stop(&s[0]);
+	server_stop(&s[1]);
+	world_stop(&w);
+}
+
+static void types_are_filtered(void)
+{
+	struct server s[1];
+	world_init(&w);
+	w.config.dns_filter = WH_GATEWAY_FILTER_AAAA;
+	begin(s, 1);
+	CHECK_EQ(asked("a.example", WH_WIRE_DNS_AAAA), 0);
+	CHECK_EQ(r.dns.answers, 0);
+	CHECK_EQ(s[0].queries, 0);
+	CHECK_EQ(now()->dns_filtered, 1);
+	CHECK_EQ(asked("a.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(r.dns.answers, 1);
+	CHECK_EQ(asked("gateway.internal", WH_WIRE_DNS_AAAA), 0);
+	CHECK_EQ(r.dns.answers, 1);
+	wh_gateway_filter_set(w.gateway, WH_GATEWAY_FILTER_A);
+	CHECK_EQ(asked("a.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(r.dns.answers, 0);
+	server_stop(s);
+	world_stop(&w);
+}
+
+static void check_name(const char *question, const char *name)
+{
+	char got[WH_WIRE_DNS_NAME_SIZE];
+	CHECK_EQ(asked(question, WH_WIRE_DNS_PTR), name ? 0 : WH_WIRE_DNS_NXDOMAIN);
+	if (!name)
+		return;
+	CHECK(wh_wire_dns_name_parse(r.bytes, r.size, (size_t)(first_address() - r.bytes), got) >=
+	      0);
+	CHECK_STR(got, name);
+}
+
+static void addresses_have_names(void)
+{
+	struct server s[1];
+	struct wh_net_end db = end4(192, 0, 2, 9, 0), dev = end4(192, 0, 2, 10, 0);
+	world_init(&w);
+	char *path = temporary("192.0.2.7 printer.lan printer\n");
+	w.config.hosts = path;
+	w.config.hostname = "boat";
+	begin(s, 1);
+	CHECK_EQ(wh_gateway_name_add(w.gateway, "db.test", &db.ip), 0);
+	CHECK_EQ(wh_gateway_name_add(w.gateway, "*.dev.test", &dev.ip), 0);
+	CHECK_EQ(wh_gateway_name_add(w.gateway, "own.dev.test", &db.ip), 0);
+	CHECK_EQ(wh_gateway_name_add(w.gateway, "*.", &dev.ip), -WH_EINVAL);
+	CHECK_EQ(wh_gateway_name_add(w.gateway, "a.*.test", &dev.ip), -WH_EINVAL);
+	CHECK_EQ(asked("x.y.dev.test", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(first_address()[3], 10);
+	CHECK_EQ(asked("own.dev.test", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(first_address()[3], 9);
+	CHECK_EQ(asked("a.localhost", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(first_address()[0], 127);
+	CHECK_EQ(s[0].queries, 0);
+	check_name("2.2.0.10.in-addr.arpa", "gateway.internal");
+	check_name("15.2.0.10.in-addr.arpa", "boat");
+	check_name("9.2.0.192.in-addr.arpa", "db.test");
+	check_name("7.2.0.192.in-addr.arpa", "printer.lan");
+	check_name("2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.9.7.2.7.2.7.5.6.8.6.7.7.d.f.ip6.arpa",
+		   "gateway.internal");
+	check_name("99.2.0.10.in-addr.arpa", NULL); /* ours, and nobody */
+	CHECK_EQ(s[0].queries, 0);
+	CHECK_EQ(asked("1.1.1.300.in-addr.arpa", WH_WIRE_DNS_PTR), 0);
+	CHECK_EQ(asked("dev.test", WH_WIRE_DNS_A), 0); /* itself is not under it */
+	CHECK_EQ(s[0].queries, 2);
+	unlink(path);
+	server_stop(s);
+	world_stop(&w);
+}
+
+/* ---- rules with names ---- */
+
+static void policy(const char *text, bool deny)
+{
+	struct wh_gateway_policy p;
+	struct wh_diag diag = { "" };
+	if (wh_gateway_policy_parse(text, deny, &p, &diag) < 0)
+		test_fail(__FILE__, __LINE__, "%s", diag.text);
+	CHECK_EQ(wh_gateway_policy_add(w.gateway, &p, 0, NULL), 0);
+}
+
+static bool denies(uint8_t last, uint16_t port)
+{
+	struct wh_net_end end = end4(192, 0, 2, last, 0);
+	return policy_denies(w.gateway, false, WH_GATEWAY_TCP, &end.ip, port);
+}
+
+static void names_in_rules(void)
+{
+	struct server s[1];
+	world_init(&w);
+	begin(s, 1);
+	policy("good.example:443/tcp", false);
+	policy("*.evil.example", true);
+	policy("*", true);
+	CHECK(denies(55, 443));
+	CHECK_EQ(asked("other.example", WH_WIRE_DNS_A), 0); /* the same address, another name */
+	CHECK(denies(55, 443));
+	CHECK_EQ(asked("good.example", WH_WIRE_DNS_A), 0);
+	CHECK_EQ(first_address()[3], 55);
+	CHECK(!denies(55, 443));
+	CHECK(denies(55, 80)); /* not this port */
+	CHECK(denies(56, 443));
+	/* A denied name is not found, and not asked for. */
+	uint32_t before = s[0].queries;
+	CHECK_EQ(asked("very.evil.example", WH_WIRE_DNS_A), WH_WIRE_DNS_NXDOMAIN);
+	CHECK_EQ(s[0].queries, before);
+	CHECK_EQ(asked("evil.example", WH_WIRE_DNS_A), 0);
+	/* Names that are answered from here count as well. */
+	struct wh_net_end here = end4(192, 0, 2, 77, 0);
+	CHECK_EQ(wh_gateway_name_add(w.gateway, "good.example", &here.ip), 0);
+	CHECK(denies(77, 443));
+	CHECK_EQ(asked("good.example", WH_WIRE_DNS_A), 0);
+	CHECK(!denies(77, 443));
+	/* More addresses than are kept: the ones that end first go. */
+	for (unsigned i = 0; i < 2 * WH_GATEWAY_POLICY_ADDRESSES_MAX; i++) {
+		struct wh_net_end end = end4(198, 51, 100, (uint8_t)i, 0);
+		policy_name_answer(w.gateway, "good.example", &end.ip, 1000 + i);
+	}
+	CHECK(denies(77, 443));
+	struct wh_net_end last = end4(198, 51, 100, 2 * WH_GATEWAY_POLICY_ADDRESSES_MAX - 1, 0);
+	CHECK(!policy_denies(w.gateway, false, WH_GATEWAY_TCP, &last.ip, 443));
+	server_stop(s);
+	world_stop(&w);
+}
+
+/* The guest asks again before the answer: one question goes out. */
+static void repeated_questions_are_one(void)
+{
+	struct server s[1];
+	world_init(&w);
+	w.config.dns_timeout_ms = 0;
+	begin(s, 1);
+	CHECK_EQ(asked("a.example", WH_WIRE_DNS_A), 0); /* the link's addresses are known now */
+	r.answers = s[0].queries = 0;
+	s[0].mode = SILENT;
+	for (int i = 0; i < 20; i++)
+		ask(7, "a.example", WH_WIRE_DNS_A, 0);
+	ask(8, "a.example", WH_WIRE_DNS_A, 0);
+	UNTIL(&w, s[0].queries == 2);
+	CHECK_EQ(w.gateway->dns->query_count, 2);
+	UNTIL(&w, r.answers == 2);
+	server_stop(s);
+	world_stop(&w);
+}
+
 int main(void)
 {
+	RUN(domains_have_their_servers);
+	RUN(dead_server_is_asked_last);
+	RUN(types_are_filtered);
+	RUN(addresses_have_names);
+	RUN(names_in_rules);
+	RUN(repeated_questions_are_one);
 	RUN(questions_are_forwarded);
 	RUN(silent_server_then_the_next);
 	RUN(no_server_is_servfail);

@@ -76,6 +76,9 @@ struct wh_gateway_host; /* host system calls behind functions: gateway_host.h, f
 
 /* ---- The gateway ------------------------------------------------------------------------- */
 
+/* Addresses of the host's version only: the DNS server answers that there are none of the other. */
+enum wh_gateway_filter { WH_GATEWAY_FILTER_NONE, WH_GATEWAY_FILTER_AAAA, WH_GATEWAY_FILTER_A };
+
 struct wh_gateway_config {
 	size_t size;
 	struct wh_log log;
@@ -99,7 +102,8 @@ struct wh_gateway_config {
 	uint32_t tcp_flows_max, tcp_pending_max, udp_flows_max, descriptors_reserve;
 	uint32_t tcp_buffer_max; /* per flow and direction, power of two; 0 = 1 MiB */
 	uint32_t boot_window_ms;
-	uint32_t dns_timeout_ms;            /* until the next server is asked; 0 = 1500 */
+	uint32_t dns_timeout_ms; /* until the next server is asked; 0 = resolv.conf's, or 1500 */
+	enum wh_gateway_filter dns_filter;
 	const struct wh_gateway_host *host; /* NULL = Linux */
 	void *host_ctx;
 	const struct wh_alloc *alloc; /* NULL = malloc; outlives the gateway */
@@ -215,7 +219,10 @@ uint32_t wh_gateway_published_list(const struct wh_gateway *gateway,
  * services (DNS, DHCP) ask no rule, and no rule opens what the config closes.
  */
 #define WH_GATEWAY_POLICIES_MAX 64u /* each is looked at for each datagram */
-#define WH_GATEWAY_POLICY_TEXT_SIZE 80
+#define WH_GATEWAY_POLICY_TEXT_SIZE 340
+#define WH_GATEWAY_NAME_SIZE 254u /* longest name and NUL */
+/* Addresses that a rule with a name knows at a time; the one that ends first goes. */
+#define WH_GATEWAY_POLICY_ADDRESSES_MAX 64u
 
 struct wh_gateway_policy {
 	bool deny;
@@ -225,10 +232,14 @@ struct wh_gateway_policy {
 	struct wh_net_ip ip;  /* peer: the address as the guest or the client's socket has it */
 	uint8_t prefix;       /* bits of its own version, 0 to 32 or 128 */
 	uint16_t first, last; /* ports, of the peer or (inbound) of the guest; 0, 0 = all */
+	/* Instead of an address, outbound: a name in lower case, or "*.domain" for all under it. The addresses
+	 * are those that the gateway's DNS server has told guests for it, while their TTL lasts and a minute
+	 * more. A name that is denied for all ports is not found (NXDOMAIN), either. "" = none. */
+	char name[WH_GATEWAY_NAME_SIZE];
 };
 
 /* "[in:|out:]ADDR[/PREFIX][:PORT[-PORT]][/tcp|/udp|/icmp]"; ADDR is an IPv4 address, an IPv6 one in brackets
- * (its prefix inside, too) or "*". "out:" unless said. -WH_EINVAL with the reason. */
+ * (its prefix inside, too), "*", a name or "*.domain". "out:" unless said. -WH_EINVAL with the reason. */
 int wh_gateway_policy_parse(const char *text, bool deny, struct wh_gateway_policy *ret_policy,
 			    struct wh_diag *diag);
 /* Its text again, without "out:". Returns to. */
@@ -252,13 +263,12 @@ uint32_t wh_gateway_policy_list(const struct wh_gateway *gateway,
 /* ---- Names ------------------------------------------------------------------------------- */
 
 #define WH_GATEWAY_NAMES_MAX 64u
-#define WH_GATEWAY_NAME_SIZE 254u /* longest name and NUL */
 
 struct wh_gateway_name {
 	char name[WH_GATEWAY_NAME_SIZE]; /* lower case, no dot at the end */
 	struct wh_net_ip ip4, ip6;       /* unspecified IPv6 address = none of that version */
 };
-/* The DNS server answers for `name` itself: with this address and, after a second call, one of the other
+/* The DNS server answers for `name` ("*.domain": for all names under it that have no entry) itself: with this address and, after a second call, one of the other
  * version; a second one of the same version replaces the first. Before the host's hosts file.
  * -WH_EINVAL (no name), -WH_ENOSPC, -WH_ENOMEM. */
 int wh_gateway_name_add(struct wh_gateway *gateway, const char *name, const struct wh_net_ip *ip);
@@ -266,6 +276,24 @@ int wh_gateway_name_remove(struct wh_gateway *gateway, const char *name); /* -WH
 /* Entry `index` of the table. -WH_ENOENT: there are not so many. */
 int wh_gateway_name_get(const struct wh_gateway *gateway, uint32_t index,
 			struct wh_gateway_name *ret_name);
+/* Names in `domain` are asked of this server (port given) and others that are added, at most
+ * WH_GATEWAY_RESOLVERS_MAX, and of no others; the longest domain that fits counts. -WH_EINVAL, -WH_ENOSPC, -WH_ENOMEM. */
+int wh_gateway_zone_add(struct wh_gateway *gateway, const char *domain,
+			const struct wh_net_end *server);
+int wh_gateway_zone_remove(struct wh_gateway *gateway, const char *domain); /* -WH_ENOENT */
+#define WH_GATEWAY_ZONES_MAX 16u
+struct wh_gateway_zone {
+	char domain[WH_GATEWAY_NAME_SIZE];
+	uint32_t server_count;
+	struct wh_net_end servers[WH_GATEWAY_RESOLVERS_MAX];
+};
+/* -WH_ENOENT: there are not so many. */
+int wh_gateway_zone_get(const struct wh_gateway *gateway, uint32_t index,
+			struct wh_gateway_zone *ret_zone);
+/* Instead of the config's; count 0 = those of resolv_conf. */
+void wh_gateway_resolvers_set(struct wh_gateway *gateway, const struct wh_net_end *list,
+			      uint32_t count);
+void wh_gateway_filter_set(struct wh_gateway *gateway, enum wh_gateway_filter filter);
 /* The servers that are asked now. Returns their count, at most WH_GATEWAY_RESOLVERS_MAX. */
 uint32_t wh_gateway_resolvers(struct wh_gateway *gateway,
 			      struct wh_net_end list[WH_GATEWAY_RESOLVERS_MAX]);
@@ -312,7 +340,8 @@ struct wh_gateway_stats {
 	uint64_t tcp_bytes_out, tcp_bytes_in; /* out = guest to host */
 	uint64_t udp_flows_opened, udp_out, udp_in, udp_dropped, udp_evicted;
 	uint64_t echo_out, echo_in, echo_dropped;
-	uint64_t dns_queries, dns_local, dns_answers, dns_failed, dns_retries, dns_bad_answers;
+	uint64_t dns_queries, dns_local, dns_answers, dns_failed, dns_retries, dns_bad_answers,
+		dns_filtered;
 	uint64_t dhcp_in, dhcp_out, dhcp_exhausted, dhcp_refused, dhcp_declined;
 	uint64_t descriptors_refused; /* flows not made for want of descriptors */
 	uint64_t policy_denied;       /* connections, datagrams and pings */
