@@ -49,7 +49,7 @@ static const struct cli_option options[] = {
 	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host inside" },
 	{ OPT_NETNS, "netns", 0, "PATH|PID", "attach: the network namespace to serve" },
 	{ OPT_LISTEN, "listen", 0, "ADDRESS", "serve: unix:PATH, fd:N or stdin" },
-	{ OPT_PROTOCOL, "protocol", 0, "NAME", "serve: qemu, qemu-dgram or vpnkit (qemu)" },
+	{ OPT_PROTOCOL, "protocol", 0, "NAME", "serve: qemu, qemu-dgram, vpnkit or vhost-user" },
 	{ OPT_MTU, "mtu", 0, "BYTES", "of the interface, 1280 to 65520 (1500)" },
 	{ OPT_INTERFACE, "interface", 'i', "NAME", "name of the interface (eth0)" },
 	{ OPT_DNS, "dns", 0, "ADDRESS", "server to ask, instead of the host's" },
@@ -177,7 +177,7 @@ static int option_take(struct net_options *o, int id, const char *value)
 		o->listen = value;
 		return 0;
 	case OPT_PROTOCOL:
-		return net_protocol_parse(value, &o->protocol);
+		return net_protocol_take(o, value);
 	case OPT_INTERFACE:
 		o->interface = value;
 		return 0;

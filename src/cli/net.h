@@ -22,6 +22,7 @@ struct net_options {
 	bool attach, serve;
 	const char *listen;
 	enum wh_socket_protocol protocol;
+	bool vhost_user; /* instead */
 	const char *publish[NET_PUBLISH_MAX];
 	unsigned publish_count;
 	const char *netns, *interface, *pcap;
@@ -52,7 +53,7 @@ int net_child_start(const struct net_options *o, const struct wh_tap_config *tap
 int net_child_go(const struct net_options *o, struct net_child *child);
 
 /* serve: the protocol's name, CLI_BAD with a message. */
-int net_protocol_parse(const char *text, enum wh_socket_protocol *ret_protocol);
+int net_protocol_take(struct net_options *o, const char *text);
 /* Listens, or takes the connection that was inherited. Messages are printed; an exit status. */
 int net_serve_start(const struct net_options *o, struct wh_loop *loop, struct wh_gateway *gateway);
 /* Removes the socket's name; says what was carried when that is wanted. */

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 #include <wherry/net_switch.h>
 #include <wherry/os.h>
 #include <wherry/socket_port.h>
+#include <wherry/vhost_port.h>
 
 #include "net.h"
 
@@ -23,8 +25,9 @@
 
 struct client {
 	struct net_serve *serve;
-	int fd; /* -1 = free */
-	struct wh_socket_port *socket;
+	int fd;                        /* -1 = free */
+	struct wh_socket_port *socket; /* one of the two */
+	struct wh_vhost_port *vhost;
 	struct wh_net_guest *guest; /* NULL: has not said yet who it is */
 	uint8_t mac[6];
 };
@@ -46,18 +49,24 @@ static struct net_serve the_serve; /* one per process */
 
 /* ---- options ---- */
 
-int net_protocol_parse(const char *text, enum wh_socket_protocol *ret_protocol)
+int net_protocol_take(struct net_options *o, const char *text)
 {
 	static const char *const names[] = { [WH_SOCKET_QEMU] = "qemu",
 					     [WH_SOCKET_QEMU_DGRAM] = "qemu-dgram",
 					     [WH_SOCKET_VPNKIT] = "vpnkit" };
 	for (unsigned i = 0; i < WH_ARRAY_COUNT(names); i++) {
 		if (!strcmp(text, names[i])) {
-			*ret_protocol = (enum wh_socket_protocol)i;
+			o->protocol = (enum wh_socket_protocol)i;
+			o->vhost_user = false;
 			return 0;
 		}
 	}
-	cli_error("net: --protocol is qemu, qemu-dgram or vpnkit, not %s", text);
+	if (!strcmp(text, "vhost-user")) {
+		o->protocol = WH_SOCKET_QEMU; /* streams, too */
+		o->vhost_user = true;
+		return 0;
+	}
+	cli_error("net: --protocol is qemu, qemu-dgram, vpnkit or vhost-user, not %s", text);
 	return CLI_BAD;
 }
 
@@ -67,6 +76,9 @@ static void client_end(struct client *c)
 {
 	if (c->guest)
 		wh_net_switch_remove(c->serve->net_switch, c->guest);
+	struct wh_vhost_port *vhost = c->vhost;
+	c->vhost = NULL; /* the signal's handler looks */
+	wh_vhost_port_free(vhost);
 	wh_socket_port_free(c->socket);
 	c->guest = NULL;
 	c->socket = NULL;
@@ -93,8 +105,9 @@ static void client_changed(void *ctx)
 
 static int client_join(struct client *c, const uint8_t *mac)
 {
-	return wh_net_switch_add(c->serve->net_switch, wh_socket_port_port(c->socket), mac,
-				 &c->guest);
+	struct wh_net_port *port =
+		c->vhost ? wh_vhost_port_port(c->vhost) : wh_socket_port_port(c->socket);
+	return wh_net_switch_add(c->serve->net_switch, port, mac, &c->guest);
 }
 
 static bool mac_taken(const struct net_serve *s, const uint8_t mac[6])
@@ -144,12 +157,8 @@ static const char *client_request(void *ctx, const struct wh_socket_request *req
 	return NULL;
 }
 
-static int client_start(struct net_serve *s, int fd)
+static int socket_start(struct net_serve *s, struct client *c, int fd)
 {
-	struct client *c = s->clients;
-	while (c->fd >= 0)
-		c++;
-	c->fd = fd;
 	struct wh_socket_config config = { .size = sizeof config,
 					   .fd = fd,
 					   .protocol = s->options->protocol,
@@ -160,7 +169,26 @@ static int client_start(struct net_serve *s, int fd)
 					   .ctx = c };
 	int size = 1 << 20; /* as much of it as the system's limit lets us */
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-	int error = wh_socket_port_new(&config, s->loop, &c->socket);
+	return wh_socket_port_new(&config, s->loop, &c->socket);
+}
+
+static int vhost_start(struct net_serve *s, struct client *c, int fd)
+{
+	struct wh_vhost_config config = { .size = sizeof config,
+					  .fd = fd,
+					  .mtu = s->options->mtu,
+					  .gone = client_gone,
+					  .ctx = c };
+	return wh_vhost_port_new(&config, s->loop, &c->vhost);
+}
+
+static int client_start(struct net_serve *s, int fd)
+{
+	struct client *c = s->clients;
+	while (c->fd >= 0)
+		c++;
+	c->fd = fd;
+	int error = s->options->vhost_user ? vhost_start(s, c, fd) : socket_start(s, c, fd);
 	if (!error && s->options->protocol != WH_SOCKET_VPNKIT)
 		error = client_join(c, NULL);
 	if (error)
@@ -202,6 +230,24 @@ static void accept_again(struct wh_loop_timer *timer)
 {
 	struct net_serve *s = timer->ctx;
 	(void)wh_loop_modify(s->loop, &s->listener, WH_LOOP_READ);
+}
+
+/* Memory that a machine shares with us can be cut off while we read it. */
+static void bus_error(int signal, siginfo_t *info, void *context)
+{
+	for (unsigned i = 0; i < WH_SWITCH_GUESTS_MAX; i++) {
+		struct wh_vhost_port *vhost = the_serve.clients[i].vhost;
+		if (vhost && wh_vhost_port_fault(vhost, info->si_addr))
+			return;
+	}
+	struct sigaction usual = { .sa_handler = SIG_DFL };
+	sigaction(SIGBUS, &usual, NULL); /* it comes again */
+}
+
+static void bus_error_take(void)
+{
+	struct sigaction action = { .sa_sigaction = bus_error, .sa_flags = SA_SIGINFO };
+	sigaction(SIGBUS, &action, NULL);
 }
 
 /* ---- where they come from ---- */
@@ -306,6 +352,8 @@ int net_serve_start(const struct net_options *o, struct wh_loop *loop, struct wh
 	s->listener.fd = -1;
 	for (unsigned i = 0; i < WH_SWITCH_GUESTS_MAX; i++)
 		s->clients[i] = (struct client){ .serve = s, .fd = -1 };
+	if (o->vhost_user)
+		bus_error_take();
 	int error = wh_net_switch_new(gateway, loop, NULL, &s->net_switch);
 	if (!error)
 		error = address_open(s, &fd);

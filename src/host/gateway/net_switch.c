@@ -2,10 +2,13 @@
 /* The switch between guests and their gateway: who may send what, and to whom it goes. */
 #include <wherry/net_switch.h>
 
+#include <stddef.h>
 #include <string.h>
 #include <wherry/base/bytes.h>
 #include <wherry/base/errors.h>
 #include <wherry/os.h>
+
+#include "segment.h"
 
 /* Ethernet, IPv6, and a neighbour advertisement's target; or IPv4 with options, and DHCP's chaddr */
 #define HEAD_SIZE 116u
@@ -36,6 +39,7 @@ struct wh_net_switch {
 	uint32_t count;
 	struct wh_net_switch_stats stats;
 	struct wh_net_guest guests[WH_SWITCH_GUESTS_MAX];
+	uint8_t scratch[WH_NET_FRAME_SIZE_MAX]; /* of frames to finish */
 };
 
 #define FOR_EACH_GUEST(g, sw)                                                                     \
@@ -183,6 +187,30 @@ static int guest_send(struct wh_net_guest *g, const struct wh_net_frame *frame, 
 	return 0;
 }
 
+static uint32_t features_needed(const struct wh_net_frame *frame)
+{
+	static const uint32_t gso[] = { [WH_NET_GSO_TCPV4] = WH_NET_LINK_TSO4,
+					[WH_NET_GSO_TCPV6] = WH_NET_LINK_TSO6,
+					[WH_NET_GSO_UDP_L4] = WH_NET_LINK_USO };
+	uint32_t need = frame->flags & WH_NET_NEEDS_CSUM ? WH_NET_LINK_CSUM : 0;
+	return frame->gso_type < WH_ARRAY_COUNT(gso) ? need | gso[frame->gso_type] : UINT32_MAX;
+}
+
+static void finished(void *ctx, const struct wh_net_frame *frame)
+{
+	(void)guest_send(ctx, frame, false);
+}
+
+/* From one guest to another, which may take less than the first one leaves undone. */
+static void guest_pass(struct wh_net_guest *g, const struct wh_net_frame *frame)
+{
+	struct wh_net_switch *sw = g->net_switch;
+	if (!(features_needed(frame) & ~g->port->link_features))
+		(void)guest_send(g, frame, false);
+	else if (segment_finish(frame, sw->scratch, finished, g))
+		sw->stats.unfinished++;
+}
+
 static void unblock(struct wh_net_switch *sw)
 {
 	if (!sw->blocked)
@@ -195,13 +223,6 @@ static void unblock(struct wh_net_switch *sw)
 static void patience_over(struct wh_loop_timer *timer)
 {
 	unblock(timer->ctx);
-}
-
-static void guest_writable(struct wh_net_port *port)
-{
-	struct wh_net_guest *g = port->user;
-	g->blocked_ns = 0;
-	unblock(g->net_switch);
 }
 
 static int switch_send(struct wh_net_port *port, const struct wh_net_frame *frame)
@@ -270,10 +291,10 @@ static int guest_receive(struct wh_net_port *port, const struct wh_net_frame *fr
 	if (group) {
 		FOR_EACH_GUEST(each, sw)
 		if (each != g)
-			(void)guest_send(each, frame, false);
+			guest_pass(each, frame);
 	} else if (other && other != g) {
 		sw->stats.between++;
-		(void)guest_send(other, frame, false);
+		guest_pass(other, frame);
 	} else if (!own) {
 		sw->stats.unknown++;
 	}
@@ -303,15 +324,42 @@ static void switch_resume(struct wh_net_port *port)
 	}
 }
 
+/* ---- what the links take ---- */
+
+/* The gateway sends what the least of the links takes. */
+static void limits_set(struct wh_net_switch *sw)
+{
+	uint32_t mtu = 65535, features = UINT32_MAX;
+	FOR_EACH_GUEST(g, sw)
+	{
+		mtu = g->port->mtu < mtu ? g->port->mtu : mtu;
+		features &= g->port->link_features;
+	}
+	sw->port.mtu = mtu;
+	sw->port.link_features = features;
+}
+
+/* Also when a guest's driver has begun, which says what it takes. */
+static void guest_writable(struct wh_net_port *port)
+{
+	struct wh_net_guest *g = port->user;
+	struct wh_net_switch *sw = g->net_switch;
+	g->blocked_ns = 0;
+	limits_set(sw);
+	sw->blocked = true;
+	unblock(sw);
+}
+
 /* ---- life ---- */
 
 int wh_net_switch_new(struct wh_gateway *gateway, struct wh_loop *loop,
 		      const struct wh_alloc *alloc, struct wh_net_switch **ret_switch)
 {
 	alloc = alloc ? alloc : &wh_os_allocator;
-	struct wh_net_switch *sw = wh_alloc_zero(alloc, sizeof *sw);
+	struct wh_net_switch *sw = wh_alloc(alloc, sizeof *sw);
 	if (!sw)
 		return -WH_ENOMEM;
+	memset(sw, 0, offsetof(struct wh_net_switch, scratch));
 	sw->gateway = gateway;
 	sw->loop = loop;
 	sw->alloc = alloc;
@@ -334,20 +382,6 @@ void wh_net_switch_free(struct wh_net_switch *sw)
 	wh_net_switch_remove(sw, g);
 	wh_loop_timer_stop(sw->loop, &sw->patience);
 	wh_free(sw->alloc, sw, sizeof *sw);
-}
-
-/* The gateway sends what the least of the links takes. */
-static void limits_set(struct wh_net_switch *sw)
-{
-	uint32_t mtu = 65535, features = UINT32_MAX;
-	FOR_EACH_GUEST(g, sw)
-	{
-		mtu = g->port->mtu < mtu ? g->port->mtu : mtu;
-		features &= g->port->link_features;
-	}
-	sw->port.mtu = mtu;
-	/* Guests' unfinished frames would reach each other as they are: only when alone. */
-	sw->port.link_features = sw->count == 1 ? features : 0;
 }
 
 int wh_net_switch_add(struct wh_net_switch *sw, struct wh_net_port *port, const uint8_t mac[6],

@@ -37,6 +37,14 @@ int wh_virtq_device_init(struct wh_virtq_device *q, const struct wh_virtq_device
 	return 0;
 }
 
+void wh_virtq_device_seek(struct wh_virtq_device *q, uint16_t next)
+{
+	if (!wh_virtq_device_ready(q))
+		return;
+	q->avail_seen = q->avail_next = next;
+	q->used_next = q->used_index = q->used_told = virtq_index_load(q->used);
+}
+
 static int broken(struct wh_virtq_device *q)
 {
 	q->broken = true;

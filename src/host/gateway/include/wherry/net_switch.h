@@ -14,6 +14,9 @@
  * A guest that stops reading makes the gateway wait while it is alone; among others its
  * frames are dropped after WH_SWITCH_PATIENCE_MS, until it reads again. Between guests nothing waits.
  *
+ * Between guests of different links, checksums and segmentation that one leaves undone and the other
+ * does not take are done here; the gateway sends what all links take.
+ *
  * The guest that uses the gateway's guest address is the one that published ports lead to.
  */
 
@@ -37,7 +40,9 @@ struct wh_net_switch_stats {
 	uint64_t to_gateway, to_guests, between; /* frames */
 	uint64_t spoofed_mac, spoofed_ip;
 	uint64_t unknown; /* for a MAC that nobody has */
-	uint64_t late;    /* for a guest that does not read */
+	uint64_t
+		unfinished; /* segments whose headers fit no such frame, for one that does not take them */
+	uint64_t late; /* for a guest that does not read */
 };
 
 /* -WH_ENOMEM. The gateway has no port. alloc NULL = malloc. */

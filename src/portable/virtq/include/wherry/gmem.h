@@ -22,7 +22,7 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-#define WH_GMEM_REGIONS_MAX 4u
+#define WH_GMEM_REGIONS_MAX 32u /* a monitor with memory to plug has one per module */
 
 typedef uint64_t wh_gaddr;
 

@@ -41,6 +41,7 @@
 #define WH_VIRTIO_NET_F_HOST_TSO6 (1ull << 12)
 #define WH_VIRTIO_NET_F_MRG_RXBUF (1ull << 15)
 #define WH_VIRTIO_NET_F_STATUS (1ull << 16)
+#define WH_VIRTIO_NET_F_MQ (1ull << 22)
 #define WH_VIRTIO_NET_F_GUEST_USO4 (1ull << 54)
 #define WH_VIRTIO_NET_F_GUEST_USO6 (1ull << 55)
 #define WH_VIRTIO_NET_F_HOST_USO (1ull << 56)

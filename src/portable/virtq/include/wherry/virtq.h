@@ -101,6 +101,14 @@ struct wh_virtq_chain {
 /* Checks sizes, alignment and that all three parts lie in guest memory. 0 or -WH_EINVAL; on
  * error the queue is as after _reset. */
 int wh_virtq_device_init(struct wh_virtq_device *q, const struct wh_virtq_device_config *config);
+/* A queue that was in use before (vhost): `next` is the place in the available ring from which to go on; what the
+ * used ring says it holds is believed. Right after _init. */
+void wh_virtq_device_seek(struct wh_virtq_device *q, uint16_t next);
+/* The place from which a successor goes on. */
+static inline uint16_t wh_virtq_device_next(const struct wh_virtq_device *q)
+{
+	return q->avail_next;
+}
 /* Forgets the rings: every other call is then harmless and finds nothing. */
 void wh_virtq_device_reset(struct wh_virtq_device *q);
 
