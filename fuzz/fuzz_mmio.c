@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A hostile driver on virtio-mmio: a sequence of register accesses and writes to guest memory. Nothing
+ * A hostile driver on virtio-mmio, or (built with FUZZ_PCI) on virtio over PCI: a sequence of register accesses and writes to guest memory. Nothing
  * may crash, and a device that needs a reset must stay silent until it gets one.
  *
  * Input: steps of 8 bytes: [0] what, [1..2] offset, [3] size or queue, [4..7] value.
@@ -8,6 +8,17 @@
 #include <wherry/base/assert.h>
 #include <wherry/base/bytes.h>
 
+#ifdef FUZZ_PCI
+#define FAKE_TRANSPORT WH_BOOT_TRANSPORT_PCI
+#define REGISTERS \
+	0x2010u /* common, ISR, device configuration, notify; the table is the machine's */
+#define register_read wh_virtio_pci_read
+#define register_write wh_virtio_pci_write
+#else
+#define REGISTERS 0x210u
+#define register_read wh_virtio_mmio_read
+#define register_write wh_virtio_mmio_write
+#endif
 #include "../src/host/dev/test/fake_slot.h"
 
 #define STEPS_MAX 4096u
@@ -57,10 +68,10 @@ static void step(const uint8_t *p)
 	case 0:
 	case 1:
 	case 2:
-		wh_virtio_mmio_write(&device, offset % 0x210, size, value);
+		register_write(&device, offset % REGISTERS, size, value);
 		break;
 	case 3:
-		(void)wh_virtio_mmio_read(&device, offset % 0x210, size);
+		(void)register_read(&device, offset % REGISTERS, size);
 		break;
 	case 4:
 	case 5: /* guest memory, with addresses that are likely to mean something */

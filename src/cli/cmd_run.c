@@ -5,11 +5,14 @@
  * Starting is the product: nothing here touches what the options and the image do
  * not need, and nothing goes through stdio.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
 
+#include "programs.h"
 #include "run.h"
 
 static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
@@ -75,12 +78,42 @@ static int status_of(int error)
 				      : CLI_ERROR;
 }
 
-static int open_image(struct run *r)
+/* Linux's boot header, or an ELF file that is no position-independent program of 64 bits, or a Multiboot header:
+ * wherry-kernel knows more. */
+static bool looks_like_kernel(const char *path)
+{
+	static const uint8_t multiboot[4] = { 0x02, 0xb0, 0xad, 0x1b };
+	uint8_t head[8192];
+	bool result = false;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head);
+	if (n >= 0x206 && !memcmp(head + 0x202, "HdrS", 4))
+		result = true;
+	else if (n >= 20 && !memcmp(head, "\177ELF\2", 5) && head[16] == 2 /* ET_EXEC */)
+		result = true;
+	for (ssize_t i = 0; !result && i + 12 <= n; i += 4)
+		result = !memcmp(head + i, multiboot, sizeof multiboot);
+	wh_os_close(&fd);
+	return result;
+}
+
+static int open_image(struct run *r, char **argv)
 {
 	struct wh_diag diag = { "" };
 	int error = wh_vmm_image_open(r->options.image, &r->image, &diag);
+	const struct run_options *o = &r->options;
+	if (error >= 0 && (o->initrd || o->append || o->cpus || o->trace_exits)) {
+		cli_error("--initrd, --append, --cpus and --trace-exits are for kernels; %s is an "
+			  "image",
+			  o->image);
+		return CLI_ERROR;
+	}
 	if (error >= 0)
 		return CLI_OK;
+	if (error == -WH_ENOEXEC && looks_like_kernel(o->image)) {
+		argv[o->replaced_at] = o->replaced;
+		return program_exec("kernel", argv);
+	}
 	cli_error("%s: %s", r->options.image, diag.text);
 	return error == -WH_EACCES ? CLI_CANNOT_START : status_of(error);
 }
@@ -163,7 +196,7 @@ int cmd_run(int argc, char **argv)
 		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
 	r->log = (struct wh_log){ .fn = log_line,
 				  .level = r->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
-	int status = open_image(r);
+	int status = open_image(r, argv);
 	uint64_t opened = __builtin_ia32_rdtsc();
 	if (status)
 		return status;

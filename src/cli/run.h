@@ -49,8 +49,14 @@ struct run_options {
 	const char *name;
 	bool timeline, verbose, host_loopback;
 	struct net_control_options control;
+	/* kernels only */
+	const char *initrd, *append;
+	unsigned cpus;
+	bool trace_exits;
 	const char *image;
-	const char *const *argv;          /* of the guest, argv[0] first */
+	const char *const *argv; /* of the guest, argv[0] first */
+	int replaced_at;         /* the word of our own argv that this took, and what it was */
+	char *replaced;
 	const char *env[RUN_ENV_MAX + 1]; /* NULL-terminated; last: most of it is never touched */
 };
 
@@ -59,7 +65,7 @@ struct run_devices;
 struct run {
 	struct wh_log log;
 	struct wh_loop *loop;
-	struct wh_vmm_image *image;
+	struct wh_vmm_image *image; /* NULL: it runs a kernel */
 	struct wh_vmm_machine *machine;
 	struct run_devices *devices;
 	struct wh_os_signals signals;

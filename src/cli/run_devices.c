@@ -96,7 +96,9 @@ static struct wh_gateway_config gateway_config(const struct run *r)
 	struct wh_gateway_config c = WH_GATEWAY_CONFIG_INIT;
 	c.log = r->log;
 	c.host_loopback = r->options.host_loopback;
-	c.hostname = r->options.name ? r->options.name : wh_vmm_image_manifest(r->image)->name;
+	c.hostname = r->options.name ? r->options.name
+		     : r->image      ? wh_vmm_image_manifest(r->image)->name
+				     : "linux";
 	return c;
 }
 
@@ -207,7 +209,14 @@ static int prepare_volumes(struct run *r, struct wh_vmm_config *config)
 		return no_memory(), CLI_ERROR;
 	for (unsigned i = 0; i < o->volume_count; i++) {
 		struct wh_boot_mount *m = &d->mounts[i];
-		wh_format(m->tag, sizeof m->tag, "volume%u", i);
+		if (r->image)
+			wh_format(m->tag, sizeof m->tag, "volume%u", i);
+		else if (wh_format(m->tag, sizeof m->tag, "%s", o->volumes[i].path) >=
+			 sizeof m->tag) {
+			cli_error("-v %s: PATH is the mount tag of a kernel, at most %u bytes",
+				  o->volumes[i].path, (unsigned)sizeof m->tag - 1);
+			return CLI_ERROR;
+		}
 		wh_format(m->path, sizeof m->path, "%s", o->volumes[i].path);
 		m->flags = o->volumes[i].read_only ? WH_BOOT_MOUNT_READONLY : 0;
 	}
@@ -280,9 +289,16 @@ static int attach_rng(struct run *r)
 	return CLI_ERROR;
 }
 
+/* A kernel may have any driver. */
+static uint32_t uses_of(const struct run *r)
+{
+	return r->image ? wh_vmm_image_manifest(r->image)->flags
+			: WH_MANIFEST_USES_NET | WH_MANIFEST_USES_RNG;
+}
+
 int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 {
-	uint32_t uses = wh_vmm_image_manifest(r->image)->flags;
+	uint32_t uses = uses_of(r);
 	int status = CLI_OK;
 	r->devices = calloc(1, sizeof *r->devices);
 	if (!r->devices)
@@ -307,7 +323,7 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 
 int run_devices_attach(struct run *r)
 {
-	int status = attach_console(r);
+	int status = r->image ? attach_console(r) : CLI_OK;
 	if (!status && r->devices->network)
 		status = attach_network(r);
 	if (!status && r->options.disk_count)
@@ -316,7 +332,7 @@ int run_devices_attach(struct run *r)
 		status = attach_disks(r);
 	if (!status && r->options.volume_count)
 		status = attach_volumes(r);
-	if (!status && (wh_vmm_image_manifest(r->image)->flags & WH_MANIFEST_USES_RNG))
+	if (!status && (uses_of(r) & WH_MANIFEST_USES_RNG))
 		status = attach_rng(r);
 	return status;
 }

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <wherry/base/errors.h>
 
+#include <wherry/pc.h>
+
 #include "run.h"
 
 enum {
@@ -23,6 +25,10 @@ enum {
 	OPT_DENY,
 	OPT_HOST_LOOPBACK,
 	OPT_CONTROL,
+	OPT_INITRD,
+	OPT_APPEND,
+	OPT_CPUS,
+	OPT_TRACE_EXITS,
 };
 
 static const struct cli_option options[] = {
@@ -39,13 +45,18 @@ static const struct cli_option options[] = {
 	{ OPT_ENV, "env", 'e', "K=V", "set a variable of the guest's environment" },
 	{ OPT_NAME, "name", 0, "NAME", "the machine's and host's name" },
 	{ OPT_SANDBOX, "sandbox", 0, "LEVEL", "proc engine: auto, strict or minimal" },
+	{ OPT_INITRD, "initrd", 0, "FILE", "kernels: initial RAM disk, or first module" },
+	{ OPT_APPEND, "append", 0, "TEXT", "kernels: command line (default: console=ttyS0)" },
+	{ OPT_CPUS, "cpus", 0, "N", "kernels: processors" },
+	{ OPT_TRACE_EXITS, "trace-exits", 0, NULL,
+	  "kernels: count exits by cause, told at the end" },
 	{ OPT_TIMELINE, "timeline", 0, NULL, "show the stages of the start in microseconds" },
 	{ OPT_VERBOSE, "verbose", 0, NULL, "say what is done and what could not be had" },
 };
 
 const struct cli_command cli_command_run = {
 	.name = "run",
-	.synopsis = "[OPTIONS] IMAGE [-- ARGUMENTS]",
+	.synopsis = "[OPTIONS] IMAGE|KERNEL [-- ARGUMENTS]",
 	.summary = "start an image and be its standard input and output",
 	.details =
 		"Exit status: the guest's; 124 the guest broke, 125 wherry could not do its part,\n"
@@ -199,6 +210,17 @@ static int take_name(struct run_options *o, const char *value)
 	return 0;
 }
 
+static int take_cpus(struct run_options *o, const char *value)
+{
+	uint64_t cpus = 0;
+	int error = cli_parse_number(value, strlen(value), WH_VMM_PC_CPUS_MAX, &cpus);
+	o->cpus = (unsigned)cpus;
+	if (!error && cpus)
+		return 0;
+	cli_error("--cpus %s: say a number from 1 to %u", value, WH_VMM_PC_CPUS_MAX);
+	return CLI_BAD;
+}
+
 /* 0 or CLI_BAD. */
 static int take(struct run_options *o, int id, const char *value)
 {
@@ -240,6 +262,17 @@ static int take(struct run_options *o, int id, const char *value)
 		return 0;
 	case OPT_NAME:
 		return take_name(o, value);
+	case OPT_INITRD:
+		o->initrd = value;
+		return 0;
+	case OPT_APPEND:
+		o->append = value;
+		return 0;
+	case OPT_CPUS:
+		return take_cpus(o, value);
+	case OPT_TRACE_EXITS:
+		o->trace_exits = true;
+		return 0;
 	case OPT_TIMELINE:
 		o->timeline = true;
 		return 0;
@@ -277,6 +310,8 @@ int run_options_read(struct run_options *o, int argc, char **argv)
 		return CLI_BAD;
 	}
 	/* The guest's argv is the tail of ours, with the image's name put before it. */
+	o->replaced_at = p.index - 1;
+	o->replaced = argv[p.index - 1];
 	argv[p.index - 1] = argv[image_index];
 	o->argv = (const char *const *)&argv[p.index - 1];
 	return CLI_END;

@@ -25,6 +25,13 @@ import tempfile
 import time
 
 MODULES = ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko"]
+# What a Linux guest inside loads, in this order; a kernel may have some of them built in.
+GUEST_MODULES = ["drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio.ko", "drivers/virtio/virtio_pci_legacy_dev.ko",
+                 "drivers/virtio/virtio_pci_modern_dev.ko", "drivers/virtio/virtio_pci.ko", "net/core/failover.ko",
+                 "drivers/net/net_failover.ko", "drivers/net/virtio_net.ko", "drivers/block/virtio_blk.ko",
+                 "drivers/char/virtio_console.ko", "drivers/char/hw_random/virtio-rng.ko", "drivers/virtio/virtio_balloon.ko",
+                 "net/vmw_vsock/vsock.ko", "net/vmw_vsock/vmw_vsock_virtio_transport_common.ko",
+                 "net/vmw_vsock/vmw_vsock_virtio_transport.ko", "drivers/input/evdev.ko", "drivers/acpi/button.ko"]
 CONSOLE_MARK = "@nested@"
 # One line a case on the console: "@nested@ name status milliseconds"; output comes before it.
 INIT = r"""#!/bin/busybox sh
@@ -47,6 +54,24 @@ reboot -f
 """
 
 
+# A Linux guest: the kernel's command line names the script in /cases that it runs ("case=NAME").
+GUEST_INIT = r"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /tmp; mount -t tmpfs tmp /tmp; mount -t devpts pts /dev/pts
+ip link set lo up
+export PATH=/bin HOME=/tmp
+for m in $(cat /lib/order); do insmod /lib/$m || echo "@guest@ insmod-$m 1"; done
+for w in $(cat /proc/cmdline); do case $w in case=*) c=${w#case=} ;; esac; done
+if [ -n "$c" ]; then
+	sh /cases/$c.sh </dev/ttyS0 2>&1
+	echo "@guest@ $c $?"
+	poweroff -f
+fi
+exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1
+"""
+
+
 def skip(why):
     print("SKIP: " + why)
     sys.exit(77)
@@ -56,10 +81,11 @@ def run(command, **more):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more).stdout
 
 
-def unpack(deb, cache, modules):
+def unpack(deb, cache, modules, optional=()):
     """The kernel and its modules, wherever this release keeps them, not compressed."""
     source = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE)
     wanted = {"vmlinuz"} | {os.path.basename(m) for m in modules}
+    modules = list(modules) + list(optional)
     with tarfile.open(fileobj=source.stdout, mode="r|") as tar:
         for member in tar:
             name = "vmlinuz" if member.name.startswith("./boot/vmlinuz") else next(
@@ -74,9 +100,10 @@ def unpack(deb, cache, modules):
         raise OSError(f"the kernel package lacks {', '.join(sorted(wanted)) or 'its end'}")
 
 
-def kernel(cache, modules=MODULES):
-    """Paths of vmlinuz and the modules, fetched on first use; a cache is for one list of modules."""
-    done = os.path.join(cache, "complete")
+def kernel(cache, modules=MODULES, optional=()):
+    """Paths of vmlinuz and the modules, fetched on first use; a cache is for one list of modules. What is there of the
+    optional ones lies beside them."""
+    done = os.path.join(cache, f"complete{len(optional) or ''}")
     result = os.path.join(cache, "vmlinuz"), [os.path.join(cache, os.path.basename(m)) for m in modules]
     if not all(map(os.path.exists, [done, result[0]] + result[1])):
         for tool in ("apt-get", "apt-cache", "dpkg-deb"):
@@ -89,7 +116,7 @@ def kernel(cache, modules=MODULES):
             package = re.search(r"Depends: (linux-image-\S+)", depends).group(1)
             run(["apt-get", "-o", "APT::Sandbox::User=", "download", package], cwd=cache)
             [deb] = glob.glob(os.path.join(cache, "*.deb"))
-            unpack(deb, cache, modules)
+            unpack(deb, cache, modules, optional)
             os.unlink(deb)
         except (subprocess.CalledProcessError, OSError, ValueError, AttributeError) as e:
             skip(f"no Debian cloud kernel: {getattr(e, 'stderr', '') or e}".strip())
@@ -129,7 +156,24 @@ class Initramfs:
         return bytes(self.data)
 
 
-def initramfs(modules, files, cases):
+def guest_initramfs(cache, files, cases):
+    """What a Linux guest inside boots with."""
+    a = Initramfs()
+    for folder in ("proc", "sys", "dev", "tmp", "etc", "mnt"):
+        a.folder(folder)
+    a.file("init", GUEST_INIT.encode())
+    order = [n for n in map(os.path.basename, GUEST_MODULES) if os.path.exists(os.path.join(cache, n))]
+    a.file("lib/order", "\n".join(order).encode())
+    for source, target in [("/bin/busybox", "bin/busybox")] + [(os.path.join(cache, n), "lib/" + n) for n in order] + files:
+        with open(source, "rb") as f:
+            a.file(target, f.read())
+    for case in cases:
+        with open(case, "rb") as f:
+            a.file("cases/" + os.path.basename(case), f.read())
+    return a.finish()
+
+
+def initramfs(modules, files, cases, more=()):
     a = Initramfs()
     for folder in ("proc", "sys", "dev", "tmp", "etc"):
         a.folder(folder)
@@ -138,6 +182,8 @@ def initramfs(modules, files, cases):
     for source, target in [("/bin/busybox", "bin/busybox")] + [(m, "lib/" + os.path.basename(m)) for m in modules] + files:
         with open(source, "rb") as f:
             a.file(target, f.read())
+    for target, content in more:
+        a.file(target, content)
     for case in cases:
         with open(case, "rb") as f:
             a.file("cases/" + os.path.basename(case), f.read())
@@ -146,7 +192,7 @@ def initramfs(modules, files, cases):
     return a.finish(), names
 
 
-def boot(vmlinuz, archive, memory, timeout):
+def boot(vmlinuz, archive, memory, timeout, more=()):
     """Console output of the whole life of the machine."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "initramfs")
@@ -155,7 +201,7 @@ def boot(vmlinuz, archive, memory, timeout):
         command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", str(memory),
                    "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
                    "-kernel", vmlinuz, "-initrd", path, "-append",
-                   "console=ttyS0 quiet loglevel=0 reboot=t panic=-1 mitigations=off tsc=reliable nokaslr"]
+                   "console=ttyS0 quiet loglevel=0 reboot=t panic=-1 mitigations=off tsc=reliable nokaslr"] + list(more)
         qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             output, _ = qemu.communicate(timeout=timeout)
@@ -170,6 +216,10 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--cache", required=True)
     p.add_argument("--file", action="append", default=[])
+    p.add_argument("--guest-file", action="append", default=[], help="HOST[:GUEST], for the Linux guest inside")
+    p.add_argument("--guest-case", action="append", default=[], help="script that the Linux guest inside can run; "
+                   "with any of them /linux/vmlinuz and /linux/initrd are there")
+    p.add_argument("--qemu", action="append", default=[], help="another argument for QEMU")
     p.add_argument("--memory", type=int, default=768)
     p.add_argument("--timeout", type=int, default=240)
     p.add_argument("-v", "--verbose", action="store_true")
@@ -179,11 +229,16 @@ def main():
         skip("no qemu-system-x86_64 (Debian: qemu-system-x86)")
     if not os.path.exists("/bin/busybox") or b"ld-linux" in open("/bin/busybox", "rb").read(4096):
         skip("no static busybox (Debian: busybox-static)")
-    vmlinuz, modules = kernel(args.cache)
-    files = [(f.partition(":")[0], f.partition(":")[2] or "bin/" + os.path.basename(f)) for f in args.file]
-    archive, names = initramfs(modules, files, args.cases)
+    vmlinuz, modules = kernel(args.cache, optional=GUEST_MODULES if args.guest_case else ())
+    files, guest_files = ([(f.partition(":")[0], f.partition(":")[2] or "bin/" + os.path.basename(f)) for f in wanted]
+                          for wanted in (args.file, args.guest_file))
+    more = []
+    if args.guest_case:
+        files += [(vmlinuz, "linux/vmlinuz")]
+        more += [("linux/initrd", guest_initramfs(args.cache, guest_files, args.guest_case))]
+    archive, names = initramfs(modules, files, args.cases, more)
     begin = time.monotonic()
-    output = boot(vmlinuz, archive, args.memory, args.timeout)
+    output = boot(vmlinuz, archive, args.memory, args.timeout, args.qemu)
     text, failed, seen = [], 0, set()
     for line in output.split("\n"):
         m = re.fullmatch(CONSOLE_MARK + r" (\S+) (\d+) (\d+)", line)

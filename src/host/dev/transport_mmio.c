@@ -7,16 +7,13 @@
  *
  * Registers are 32 bits wide and are only accessed so; the configuration space takes any size. A
  * read elsewhere gives 0.
- *
- * States (Status): 0 -> ... -> FEATURES_OK (features are fixed, and were acceptable) -> DRIVER_OK
- * (running) -> NEEDS_RESET (broken, silent). Writing 0 resets from any of them; until the
- * model has dropped its requests Status keeps its bits, so that the driver waits.
  */
 #include <wherry/base/assert.h>
 #include <wherry/base/bytes.h>
 #include <wherry/base/checked.h>
 #include <wherry/base/errors.h>
-#include <wherry/virtio.h>
+
+#include "transport_regs.h"
 
 enum {
 	REG_MAGIC = 0x00,
@@ -94,61 +91,9 @@ const struct wh_virtio_transport wh_virtio_transport_mmio = {
 	.again = mmio_again,
 };
 
-/* The selected queue while it may still be set up, else NULL. */
-static struct wh_virtio_queue_setup *open_queue(struct wh_virtio_device *d)
-{
-	const struct wh_virtio_mmio_state *s = &d->mmio;
-	if (s->queue_sel >= d->c.queue_count || s->queue_ready[s->queue_sel] ||
-	    s->status & WH_VIRTIO_STATUS_DRIVER_OK)
-		return NULL;
-	return &d->mmio.queue[s->queue_sel];
-}
-
-static void set_half(uint64_t *to, bool high, uint32_t value)
-{
-	*to = high ? (*to & UINT32_MAX) | (uint64_t)value << 32
-		   : (*to & ~(uint64_t)UINT32_MAX) | value;
-}
-
-static void start(struct wh_virtio_device *d)
-{
-	struct wh_virtio_mmio_state *s = &d->mmio;
-	struct wh_virtio_queue_setup setup[WH_VIRTIO_QUEUES_MAX] = { 0 };
-	for (uint32_t i = 0; i < d->c.queue_count; i++)
-		if (s->queue_ready[i])
-			setup[i] = s->queue[i];
-	(void)wh_virtio_start(d, s->driver_features, setup); /* a failure has set NEEDS_RESET */
-}
-
-static void write_status(struct wh_virtio_device *d, uint32_t value)
-{
-	struct wh_virtio_mmio_state *s = &d->mmio;
-	const uint32_t known = WH_VIRTIO_STATUS_ACKNOWLEDGE | WH_VIRTIO_STATUS_DRIVER |
-			       WH_VIRTIO_STATUS_DRIVER_OK | WH_VIRTIO_STATUS_FEATURES_OK |
-			       WH_VIRTIO_STATUS_FAILED;
-	if (d->resetting)
-		return;
-	if (!value) {
-		if (!s->status)
-			s->status = WH_VIRTIO_STATUS_ACKNOWLEDGE; /* not 0 until it is done */
-		(void)wh_virtio_reset(d); /* tells through reset_done, now or later */
-		return;
-	}
-	uint32_t added = value & known & ~s->status;
-	if (added & WH_VIRTIO_STATUS_FEATURES_OK && (s->driver_features & ~wh_virtio_features(d) ||
-						     !(s->driver_features & WH_VIRTIO_F_VERSION_1)))
-		added &= ~WH_VIRTIO_STATUS_FEATURES_OK; /* the driver reads it back (3.1.1) */
-	if (added & WH_VIRTIO_STATUS_DRIVER_OK &&
-	    !((s->status | added) & WH_VIRTIO_STATUS_FEATURES_OK))
-		added &= ~WH_VIRTIO_STATUS_DRIVER_OK;
-	s->status |= added;
-	if (added & WH_VIRTIO_STATUS_DRIVER_OK && !d->broken)
-		start(d);
-}
-
 static void write_queue(struct wh_virtio_device *d, uint64_t offset, uint32_t value)
 {
-	struct wh_virtio_queue_setup *q = open_queue(d);
+	struct wh_virtio_queue_setup *q = regs_open_queue(d);
 	if (!q)
 		return;
 	switch (offset) {
@@ -160,15 +105,15 @@ static void write_queue(struct wh_virtio_device *d, uint64_t offset, uint32_t va
 		break;
 	case REG_QUEUE_DESC:
 	case REG_QUEUE_DESC + 4:
-		set_half(&q->desc, offset & 4, value);
+		regs_set_half(&q->desc, offset & 4, value);
 		break;
 	case REG_QUEUE_DRIVER:
 	case REG_QUEUE_DRIVER + 4:
-		set_half(&q->driver, offset & 4, value);
+		regs_set_half(&q->driver, offset & 4, value);
 		break;
 	case REG_QUEUE_DEVICE:
 	case REG_QUEUE_DEVICE + 4:
-		set_half(&q->device, offset & 4, value);
+		regs_set_half(&q->device, offset & 4, value);
 		break;
 	}
 }
@@ -184,8 +129,7 @@ static void write_register(struct wh_virtio_device *d, uint64_t offset, uint32_t
 		s->driver_features_sel = value;
 		break;
 	case REG_DRIVER_FEATURES:
-		if (s->driver_features_sel < 2 && !(s->status & WH_VIRTIO_STATUS_FEATURES_OK))
-			set_half(&s->driver_features, s->driver_features_sel == 1, value);
+		regs_write_features(d, value);
 		break;
 	case REG_QUEUE_SEL:
 		s->queue_sel = value;
@@ -200,7 +144,7 @@ static void write_register(struct wh_virtio_device *d, uint64_t offset, uint32_t
 			wh_vmm_slot_interrupt(d->slot, 0);
 		break;
 	case REG_STATUS:
-		write_status(d, value);
+		regs_write_status(d, value);
 		break;
 	default:
 		write_queue(d, offset, value);
@@ -221,9 +165,7 @@ static uint32_t read_register(struct wh_virtio_device *d, uint64_t offset)
 	case REG_VENDOR_ID:
 		return VENDOR;
 	case REG_DEVICE_FEATURES:
-		return s->device_features_sel < 2
-			       ? (uint32_t)(wh_virtio_features(d) >> 32 * s->device_features_sel)
-			       : 0;
+		return regs_read_features(d);
 	case REG_QUEUE_SIZE_MAX:
 		return queue ? d->c.queue_size_max : 0;
 	case REG_QUEUE_READY:
@@ -244,27 +186,16 @@ static uint32_t read_register(struct wh_virtio_device *d, uint64_t offset)
 uint64_t wh_virtio_mmio_read(void *ctx, uint64_t offset, uint32_t size)
 {
 	struct wh_virtio_device *d = ctx;
-	uint8_t bytes[8] = { 0 };
-	wh_assert(size <= sizeof bytes);
 	if (offset < REG_CONFIG)
 		return size == 4 && offset % 4 == 0 ? read_register(d, offset) : 0;
-	if (wh_range_inside(offset - REG_CONFIG, size, WH_VIRTIO_CONFIG_SIZE))
-		memcpy(bytes, d->config + (offset - REG_CONFIG), size);
-	return wh_load_le64(bytes);
+	return regs_read_config(d, offset - REG_CONFIG, size);
 }
 
 void wh_virtio_mmio_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value)
 {
 	struct wh_virtio_device *d = ctx;
-	uint8_t bytes[8];
-	wh_assert(size <= sizeof bytes);
-	if (offset < REG_CONFIG) {
-		if (size == 4 && offset % 4 == 0)
-			write_register(d, offset, (uint32_t)value);
-		return;
-	}
-	wh_store_le64(bytes, value);
-	if (d->c.ops->config_write &&
-	    wh_range_inside(offset - REG_CONFIG, size, WH_VIRTIO_CONFIG_SIZE))
-		d->c.ops->config_write(d->c.ctx, (uint32_t)(offset - REG_CONFIG), bytes, size);
+	if (offset >= REG_CONFIG)
+		regs_write_config(d, offset - REG_CONFIG, size, value);
+	else if (size == 4 && offset % 4 == 0)
+		write_register(d, offset, (uint32_t)value);
 }

@@ -36,14 +36,35 @@ static void slot_notified(void *ctx, uint32_t queue)
 	wh_virtio_notify(ctx, queue);
 }
 
+static uint64_t slot_read(void *ctx, uint64_t offset, uint32_t size)
+{
+	const struct wh_virtio_device *d = ctx;
+	return d->transport == &wh_virtio_transport_pci ? wh_virtio_pci_read(ctx, offset, size)
+							: wh_virtio_mmio_read(ctx, offset, size);
+}
+
+static void slot_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value)
+{
+	const struct wh_virtio_device *d = ctx;
+	if (d->transport == &wh_virtio_transport_pci)
+		wh_virtio_pci_write(ctx, offset, size, value);
+	else
+		wh_virtio_mmio_write(ctx, offset, size, value);
+}
+
 int wh_virtio_attach(struct wh_virtio_device *d, struct wh_vmm_machine *machine, const char *name,
 		     struct wh_diag *diag)
 {
 	static const struct wh_vmm_slot_ops ops = { .kicked = slot_kicked,
-						    .mmio_read = wh_virtio_mmio_read,
-						    .mmio_write = wh_virtio_mmio_write,
+						    .mmio_read = slot_read,
+						    .mmio_write = slot_write,
 						    .notified = slot_notified,
 						    .drain = slot_drain };
+	static const struct wh_virtio_transport *const transports[] = {
+		[WH_BOOT_TRANSPORT_SHM] = &wh_virtio_transport_shm,
+		[WH_BOOT_TRANSPORT_MMIO] = &wh_virtio_transport_mmio,
+		[WH_BOOT_TRANSPORT_PCI] = &wh_virtio_transport_pci,
+	};
 	struct wh_vmm_slot_config config = { .size = sizeof config,
 					     .virtio_id = d->c.virtio_id,
 					     .queue_count = d->c.queue_count,
@@ -52,9 +73,7 @@ int wh_virtio_attach(struct wh_virtio_device *d, struct wh_vmm_machine *machine,
 	if (r < 0)
 		return r;
 	d->mem = wh_vmm_machine_memory(machine);
-	d->transport = wh_vmm_slot_transport(d->slot) == WH_BOOT_TRANSPORT_SHM
-			       ? &wh_virtio_transport_shm
-			       : &wh_virtio_transport_mmio;
+	d->transport = transports[wh_vmm_slot_transport(d->slot)];
 	r = d->transport->attached(d);
 	if (r < 0)
 		return wh_diag_set(diag, r, "device %u: the machine has no registers for it",
@@ -156,7 +175,11 @@ void wh_virtio_push(struct wh_virtio_device *d, uint32_t queue, uint16_t head, u
 void wh_virtio_raise(struct wh_virtio_device *d, uint32_t queue)
 {
 	wh_assert(queue < d->c.queue_count);
-	if (d->running && wh_virtq_device_interrupt_needed(&d->queue[queue]))
+	if (!d->running || !wh_virtq_device_interrupt_needed(&d->queue[queue]))
+		return;
+	if (d->transport->queue_interrupt)
+		d->transport->queue_interrupt(d, queue);
+	else
 		d->transport->interrupt(d, WH_VIRTIO_INTERRUPT_QUEUE);
 }
 

@@ -50,12 +50,17 @@ struct vmm_engine_ops {
 	void (*kill)(struct wh_vmm_machine *m);
 	/* Ends the guest if it runs, waits for it, gives everything back. No callback. */
 	void (*fini)(struct wh_vmm_machine *m);
-	/* WH_BOOT_TRANSPORT_MMIO: as if the guest had notified the queue. */
+	/* WH_BOOT_TRANSPORT_MMIO, _PCI: as if the guest had notified the queue. */
 	void (*again)(struct wh_vmm_slot *slot, uint32_t queue);
+	/* WH_BOOT_TRANSPORT_PCI: message-signalled interrupt. */
+	void (*vector)(struct wh_vmm_slot *slot, uint32_t vector);
+	/* How a guest that is no image takes a signal; NULL = through control->signals. */
+	void (*signal)(struct wh_vmm_machine *m, int signal);
 };
 
 extern const struct vmm_engine_ops vmm_engine_proc;
 extern const struct vmm_engine_ops vmm_engine_kvm;
+extern const struct vmm_engine_ops vmm_engine_pc; /* pc/: kernels that are no images, on kvm */
 
 #ifdef __cplusplus
 }

@@ -98,7 +98,7 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 }
 
 /* Before the engine's init: it may hand the descriptor on already. */
-static int open_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
+int vmm_ram_open(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	m->ram_fd = memfd_create("wherry-guest", flags | MFD_EXEC_FLAG);
@@ -109,7 +109,7 @@ static int open_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
 	return 0;
 }
 
-static int make_ram(struct wh_vmm_machine *m, struct wh_diag *diag)
+int vmm_ram_map(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	uint64_t size = m->layout.ram_size;
 	if (ftruncate(m->ram_fd, (off_t)(size + VMM_RAM_OFFSET)) ||
@@ -255,7 +255,7 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_config *config, s
 	int error = choose_engine(m, config->engine, diag);
 	if (error < 0)
 		return error;
-	error = open_ram(m, diag);
+	error = vmm_ram_open(m, diag);
 	if (error < 0)
 		return error;
 	error = m->engine->init(m, diag);
@@ -268,7 +268,7 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_config *config, s
 	error = lay_out(m, size, strings, config->mount_count, diag);
 	if (error < 0)
 		return error;
-	error = make_ram(m, diag);
+	error = vmm_ram_map(m, diag);
 	if (error < 0)
 		return error;
 	error = map_text(m, diag);
@@ -351,6 +351,10 @@ void wh_vmm_machine_signal(struct wh_vmm_machine *m, int signal)
 {
 	if (!m->started || m->ended || signal < 1 || signal > 31)
 		return;
+	if (m->engine->signal) {
+		m->engine->signal(m, signal);
+		return;
+	}
 	__atomic_fetch_or(&m->control->signals, 1u << (signal - 1), __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&m->control->host_events, 1, __ATOMIC_SEQ_CST);
 	m->engine->wake(m);

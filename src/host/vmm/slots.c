@@ -59,6 +59,8 @@ int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *c
 void vmm_slots_publish(struct wh_vmm_machine *m)
 {
 	struct wh_boot_device *table;
+	if (m->engine->transport == WH_BOOT_TRANSPORT_PCI)
+		return; /* found by looking */
 	m->info->devices = m->layout.shm;
 	if (m->engine->transport == WH_BOOT_TRANSPORT_SHM)
 		m->info->devices += m->slot_count * VMM_SHM_STRIDE;
@@ -94,6 +96,14 @@ void wh_vmm_slot_interrupt(struct wh_vmm_slot *slot, uint32_t bits)
 	__atomic_fetch_or(&slot->shm->interrupt, bits, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&m->control->host_events, 1, __ATOMIC_SEQ_CST);
 	m->engine->wake(m);
+}
+
+void wh_vmm_slot_vector(struct wh_vmm_slot *slot, uint32_t vector)
+{
+	const struct vmm_engine_ops *engine = slot->machine->engine;
+	wh_assert(vector <= slot->queue_count && engine->vector);
+	if (slot->machine->started && !slot->machine->ended)
+		engine->vector(slot, vector);
 }
 
 void wh_vmm_slot_again(struct wh_vmm_slot *slot, uint32_t queue)

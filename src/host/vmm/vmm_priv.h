@@ -111,6 +111,10 @@ static inline void *vmm_ram_at(const struct wh_vmm_machine *m, wh_gaddr address)
 	return m->ram + (address - m->layout.ram_base);
 }
 
+/* Makes the memfd; sizes, seals and maps it (layout.ram_size). 0 or -errno. */
+int vmm_ram_open(struct wh_vmm_machine *m, struct wh_diag *diag);
+int vmm_ram_map(struct wh_vmm_machine *m, struct wh_diag *diag);
+
 /* See engine.h. host_signal: signal that ended the process of the guest, or 0. */
 void vmm_machine_ended(struct wh_vmm_machine *m, int host_signal);
 

@@ -82,7 +82,12 @@ struct wh_boot_net {
 /* One virtio device. `regs` points to a struct wh_shm_device (wherry/abi/shm.h)
  * when transport is WH_BOOT_TRANSPORT_SHM, to virtio-mmio registers (virtio 1.2,
  * 4.2) when it is WH_BOOT_TRANSPORT_MMIO. */
-enum wh_boot_transport { WH_BOOT_TRANSPORT_SHM = 1, WH_BOOT_TRANSPORT_MMIO = 2 };
+enum wh_boot_transport {
+	WH_BOOT_TRANSPORT_SHM = 1,
+	WH_BOOT_TRANSPORT_MMIO = 2,
+	WH_BOOT_TRANSPORT_PCI =
+		3 /* never in an image's table: other kernels find devices themselves */
+};
 
 struct wh_boot_device {
 	uint32_t virtio_id; /* IN virtio 1.2, section 5: 1 net, 2 blk, 3 console, 4 rng, 9 9p */

@@ -11,13 +11,17 @@
 #include <wherry/base/errors.h>
 #include <wherry/virtio.h>
 
+#ifndef FAKE_TRANSPORT
+#define FAKE_TRANSPORT WH_BOOT_TRANSPORT_MMIO
+#endif
 #define FAKE_MEMORY 0x10000ull
 #define FAKE_MEMORY_SIZE 0x8000u
 
 struct wh_vmm_slot {
-	uint32_t line;   /* last bits given */
-	uint32_t raised; /* times bits were not 0 */
-	uint32_t again;  /* bit per queue */
+	uint32_t line;    /* last bits given */
+	uint32_t raised;  /* times bits were not 0 */
+	uint32_t again;   /* bit per queue */
+	uint64_t vectors; /* bit per MSI-X vector sent */
 };
 
 static struct wh_vmm_slot fake_slot;
@@ -34,7 +38,7 @@ int wh_vmm_slot_add(struct wh_vmm_machine *machine, const struct wh_vmm_slot_con
 
 enum wh_boot_transport wh_vmm_slot_transport(const struct wh_vmm_slot *slot)
 {
-	return WH_BOOT_TRANSPORT_MMIO;
+	return FAKE_TRANSPORT;
 }
 
 struct wh_shm_device *wh_vmm_slot_shm(struct wh_vmm_slot *slot)
@@ -56,6 +60,11 @@ void wh_vmm_slot_interrupt(struct wh_vmm_slot *slot, uint32_t bits)
 void wh_vmm_slot_again(struct wh_vmm_slot *slot, uint32_t queue)
 {
 	slot->again |= 1u << queue;
+}
+
+void wh_vmm_slot_vector(struct wh_vmm_slot *slot, uint32_t vector)
+{
+	slot->vectors |= 1ull << vector;
 }
 
 static void fake_slot_reset(void)

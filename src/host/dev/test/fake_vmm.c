@@ -117,3 +117,7 @@ const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *machine
 void wh_vmm_slot_again(struct wh_vmm_slot *slot, uint32_t queue)
 {
 }
+
+void wh_vmm_slot_vector(struct wh_vmm_slot *slot, uint32_t vector)
+{
+}

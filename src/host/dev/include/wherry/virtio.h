@@ -4,7 +4,7 @@
 
 /*
  * Virtio devices between a model (console, blk, net...) and a transport (shared
- * memory on proc, mmio on kvm). A model embeds struct wh_virtio_device, gives it ops,
+ * memory on proc, mmio for images on kvm, PCI for other kernels). A model embeds struct wh_virtio_device, gives it ops,
  * and is plugged into a machine with wh_virtio_attach before the machine starts.
  *
  * The driver on the other side is hostile. The transport checks registers, the queue
@@ -76,13 +76,14 @@ struct wh_virtio_queue_setup {
 	wh_gaddr desc, driver, device;
 };
 
-/* Registers that transport_mmio.c keeps (virtio 1.2, 4.2.2). */
+/* Registers that transport_mmio.c and transport_pci.c keep (virtio 1.2, 4.2.2 and 4.1.4.3). */
 struct wh_virtio_mmio_state {
 	uint32_t status, interrupt_status, config_generation;
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
 	uint64_t driver_features;
 	struct wh_virtio_queue_setup queue[WH_VIRTIO_QUEUES_MAX];
 	bool queue_ready[WH_VIRTIO_QUEUES_MAX];
+	uint16_t vector[WH_VIRTIO_QUEUES_MAX], config_vector; /* pci: MSI-X, or NO_VECTOR */
 };
 
 struct wh_virtio_device {
@@ -149,10 +150,13 @@ struct wh_virtio_transport {
 	void (*reset_done)(struct wh_virtio_device *d);
 	/* Notify `queue` in the next round of the loop. NULL = cannot. */
 	void (*again)(struct wh_virtio_device *d, uint32_t queue);
+	/* Interrupt for one queue, where they have interrupts of their own. NULL = interrupt does. */
+	void (*queue_interrupt)(struct wh_virtio_device *d, uint32_t queue);
 };
 
 extern const struct wh_virtio_transport wh_virtio_transport_shm;
 extern const struct wh_virtio_transport wh_virtio_transport_mmio;
+extern const struct wh_virtio_transport wh_virtio_transport_pci;
 
 /* Driver said DRIVER_OK: checks features and queues, starts the model. 0, or -WH_EINVAL after
  * NEEDS_RESET. `setup` has queue_count entries and is a private copy. */
@@ -168,6 +172,8 @@ uint64_t wh_virtio_features(const struct wh_virtio_device *d);
 void wh_virtio_shm_kicked(void *ctx);
 uint64_t wh_virtio_mmio_read(void *ctx, uint64_t offset, uint32_t size);
 void wh_virtio_mmio_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value);
+uint64_t wh_virtio_pci_read(void *ctx, uint64_t offset, uint32_t size);
+void wh_virtio_pci_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

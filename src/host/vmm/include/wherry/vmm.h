@@ -139,10 +139,10 @@ struct wh_vmm_slot_config {
 struct wh_vmm_slot_ops {
 	/* shm: the device was kicked; look at slot->shm. Loop thread. */
 	void (*kicked)(void *ctx);
-	/* mmio: register access, size 1, 2, 4 or 8. Loop thread. */
+	/* mmio, and the BAR of pci (wherry/virtio_pci.h): register access, size 1, 2, 4 or 8. Loop thread. */
 	uint64_t (*mmio_read)(void *ctx, uint64_t offset, uint32_t size);
 	void (*mmio_write)(void *ctx, uint64_t offset, uint32_t size, uint64_t value);
-	/* mmio: QueueNotify for `queue` through an ioeventfd. Loop thread. */
+	/* mmio, pci: QueueNotify for `queue` through an ioeventfd. Loop thread. */
 	void (*notified)(void *ctx, uint32_t queue);
 	/* The guest has ended: finish what it had queued (console output). */
 	void (*drain)(void *ctx);
@@ -159,7 +159,9 @@ struct wh_shm_device *wh_vmm_slot_shm(struct wh_vmm_slot *slot);
  * shm->interrupt, counts control.host_events and wakes the guest if it sleeps; for mmio it
  * drives the line (the transport keeps InterruptStatus). */
 void wh_vmm_slot_interrupt(struct wh_vmm_slot *slot, uint32_t bits);
-/* mmio: calls ops.notified(queue) once more in the loop's next round. Not for shm. */
+/* pci: sends the message of MSI-X vector `vector` (below queue_count + 1), if the guest wants it. */
+void wh_vmm_slot_vector(struct wh_vmm_slot *slot, uint32_t vector);
+/* mmio, pci: calls ops.notified(queue) once more in the loop's next round. Not for shm. */
 void wh_vmm_slot_again(struct wh_vmm_slot *slot, uint32_t queue);
 
 #pragma GCC visibility pop

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * wherry run for kernels: a PC with its serial port on our standard streams.
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <wherry/base/errors.h>
+#include <wherry/pc.h>
+
+#include "kernel_serial.h"
+#include "run.h"
+
+#define COMMAND_LINE_DEFAULT "console=ttyS0"
+
+struct kernel_run {
+	struct run run; /* r->devices and the like are shared with images */
+	struct wh_vmm_kernel *kernel;
+	struct kernel_serial serial;
+};
+
+static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
+		     unsigned long long id, const char *text)
+{
+	cli_error("%s: %s", subsystem, text);
+}
+
+static void guest_ended(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm_exit *how)
+{
+	struct kernel_run *k = ctx;
+	k->run.how = *how;
+	k->run.ended = true;
+	wh_loop_stop(k->run.loop, 0);
+}
+
+static void serial_text(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size)
+{
+	(void)wh_os_write_all(STDOUT_FILENO, text, size); /* nowhere to complain to */
+}
+
+static void serial_room(void *ctx, struct wh_vmm_machine *machine)
+{
+	struct kernel_run *k = ctx;
+	kernel_serial_room(&k->serial);
+}
+
+static void quit(void *ctx)
+{
+	struct kernel_run *k = ctx;
+	wh_vmm_machine_kill(k->run.machine);
+}
+
+static void grace_over(struct wh_loop_timer *timer)
+{
+	struct run *r = timer->ctx;
+	if (r->options.verbose)
+		cli_error("the guest did not turn itself off within %u s: killing it",
+			  RUN_GRACE_MS / 1000);
+	wh_vmm_machine_kill(r->machine);
+}
+
+/* The first request presses the power button; the second one, or time, ends it. */
+static void signal_came(struct wh_os_signals *signals, int signal)
+{
+	struct run *r = signals->ctx;
+	if (r->asked_to_stop) {
+		wh_vmm_machine_kill(r->machine);
+		return;
+	}
+	r->asked_to_stop = true;
+	wh_vmm_machine_signal(r->machine, signal);
+	wh_loop_timer_init(&r->grace, grace_over, r);
+	wh_loop_timer_start(r->loop, &r->grace, wh_os_now() + RUN_GRACE_MS * 1000000ull);
+}
+
+static int take_signals(struct run *r)
+{
+	static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	sigaction(SIGPIPE, &ignore, NULL); /* a closed output is an error of write */
+	r->signals.fn = signal_came;
+	r->signals.ctx = r;
+	int error = wh_os_signals_attach(&r->signals, r->loop, stops, WH_ARRAY_COUNT(stops));
+	if (error < 0)
+		cli_error("cannot take signals (errno %d)", -error);
+	return error;
+}
+
+static int check_options(const struct run_options *o)
+{
+	if (o->engine == WH_VMM_ENGINE_PROC) {
+		cli_error("%s is a kernel, which needs the kvm engine", o->image);
+		return CLI_CANNOT_START;
+	}
+	if (o->argv[1] || o->env_count) {
+		cli_error("%s is a kernel: it takes --append TEXT, no arguments or variables",
+			  o->image);
+		return CLI_ERROR;
+	}
+	return CLI_OK;
+}
+
+static int open_kernel(struct kernel_run *k)
+{
+	struct wh_diag diag = { "" };
+	const char *path = k->run.options.image;
+	int error = wh_vmm_kernel_open(path, &k->kernel, &diag);
+	if (error >= 0)
+		return CLI_OK;
+	cli_error("%s: %s", path, diag.text);
+	return error == -WH_ENOENT                           ? CLI_NOT_FOUND
+	       : error == -WH_ENOEXEC || error == -WH_EACCES ? CLI_CANNOT_START
+							     : CLI_ERROR;
+}
+
+static int make_machine(struct kernel_run *k)
+{
+	struct run *r = &k->run;
+	struct run_options *o = &r->options;
+	struct wh_diag diag = { "" };
+	struct wh_vmm_config shared = {
+		.size = sizeof shared
+	}; /* only images are told of mounts */
+	int status = run_devices_prepare(r, &shared);
+	if (status)
+		return status;
+	struct wh_vmm_pc_config config = {
+		.size = sizeof config,
+		.memory_size = o->memory_size,
+		.cpus = o->cpus,
+		.command_line = o->append ? o->append : COMMAND_LINE_DEFAULT,
+		.initrd = o->initrd,
+		.name = o->name,
+		.log = r->log,
+		.exited = guest_ended,
+		.serial = serial_text,
+		.serial_room = serial_room,
+		.ctx = k,
+	};
+	if (wh_vmm_machine_new_pc(&config, k->kernel, r->loop, &r->machine, &diag) < 0) {
+		cli_error("%s: %s", o->image, diag.text);
+		return CLI_ERROR;
+	}
+	return run_devices_attach(r);
+}
+
+static void show_exits(const struct run *r)
+{
+	char text[512];
+	size_t size = wh_vmm_pc_exits(r->machine, text, sizeof text - 1);
+	text[sizeof text - 1] = 0;
+	for (size_t at = 0; at < size && at < sizeof text;) {
+		size_t n = strcspn(text + at, "\n");
+		text[at + n] = 0;
+		cli_error("exits %s", text + at);
+		at += n + 1;
+	}
+}
+
+static int report(const struct run *r)
+{
+	const struct wh_vmm_exit *how = &r->how;
+	switch (how->kind) {
+	case WH_BOOT_EXIT_STATUS:
+		return how->value;
+	case WH_BOOT_EXIT_FAULT:
+		cli_error("the guest broke: %s", how->message);
+		return CLI_GUEST_BROKE;
+	default:
+		if (how->host_signal == SIGKILL)
+			return CLI_SIGNAL_BASE + SIGKILL;
+		cli_error("%s", how->message[0] ? how->message : "the guest ended without a word");
+		return CLI_ERROR;
+	}
+}
+
+static int run_guest(struct kernel_run *k)
+{
+	struct run *r = &k->run;
+	struct wh_diag diag = { "" };
+	if (take_signals(r) < 0)
+		return CLI_ERROR;
+	if (wh_vmm_machine_start(r->machine, &diag) < 0) {
+		cli_error("%s", diag.text);
+		return CLI_ERROR;
+	}
+	k->serial.loop = r->loop;
+	k->serial.machine = r->machine;
+	k->serial.quit = quit;
+	k->serial.ctx = k;
+	kernel_serial_begin(&k->serial);
+	int error = wh_loop_run(r->loop);
+	kernel_serial_end(&k->serial);
+	if (r->options.trace_exits)
+		show_exits(r);
+	if (error < 0 || !r->ended) {
+		cli_error("cannot wait for the guest (errno %d)", -error);
+		return CLI_ERROR;
+	}
+	return report(r);
+}
+
+int cmd_run(int argc, char **argv)
+{
+	static struct kernel_run kernel; /* one per process */
+	struct kernel_run *k = &kernel;
+	struct run *r = &k->run;
+	int result = run_options_read(&r->options, argc, argv);
+	if (result != CLI_END)
+		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
+	r->log = (struct wh_log){ .fn = log_line,
+				  .level = r->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
+	int status = check_options(&r->options);
+	if (!status)
+		status = open_kernel(k);
+	if (status)
+		return status;
+	if (wh_loop_new(&r->loop) < 0) {
+		cli_error("cannot make an event loop: too many open files?");
+		return CLI_ERROR;
+	}
+	status = make_machine(k);
+	wh_vmm_kernel_close(k->kernel);
+	if (!status)
+		status = run_guest(k);
+	if (!r->ended) {
+		wh_vmm_machine_free(r->machine);
+		r->machine = NULL;
+	}
+	int finished = run_devices_finish(r);
+	return status ? status : finished;
+}
