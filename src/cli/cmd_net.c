@@ -48,7 +48,7 @@ enum {
 static const struct cli_option options[] = {
 	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host inside" },
 	{ OPT_NETNS, "netns", 0, "PATH|PID", "attach: the network namespace to serve" },
-	{ OPT_LISTEN, "listen", 0, "ADDRESS", "serve: unix:PATH, fd:N or stdin" },
+	{ OPT_LISTEN, "listen", 0, "[PROTOCOL=]ADDRESS", "serve: unix:PATH, fd:N or stdin" },
 	{ OPT_PROTOCOL, "protocol", 0, "NAME", "serve: qemu, qemu-dgram, vpnkit or vhost-user" },
 	{ OPT_MTU, "mtu", 0, "BYTES", "of the interface, 1280 to 65520 (1500)" },
 	{ OPT_INTERFACE, "interface", 'i', "NAME", "name of the interface (eth0)" },
@@ -174,7 +174,11 @@ static int option_take(struct net_options *o, int id, const char *value)
 		o->mtu = (uint32_t)number;
 		return bad;
 	case OPT_LISTEN:
-		o->listen = value;
+		if (o->listen_count == NET_LISTEN_MAX) {
+			cli_error("net: at most %u addresses to listen on", NET_LISTEN_MAX);
+			return CLI_BAD;
+		}
+		o->listen[o->listen_count++] = value;
 		return 0;
 	case OPT_PROTOCOL:
 		return net_protocol_take(o, value);
@@ -237,11 +241,11 @@ static int options_check(const struct net_options *o, const char *verb)
 	} else if (!verb) {
 		cli_error("net: run, attach or serve must follow (see: wherry net --help)");
 	} else if (o->serve &&
-		   (!o->listen || o->netns || o->argv[0] || o->map_root || o->interface)) {
+		   (!o->listen_count || o->netns || o->argv[0] || o->map_root || o->interface)) {
 		cli_error("net serve: --listen must be given; no command, namespace or interface");
 	} else if (o->serve) {
 		return CLI_END;
-	} else if (o->listen) {
+	} else if (o->listen_count) {
 		cli_error("net %s: only serve takes --listen", verb);
 	} else if (!o->attach && strcmp(verb, "run")) {
 		cli_error("net: what is %s? (see: wherry net --help)", verb);

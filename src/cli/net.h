@@ -17,12 +17,13 @@
 #include "net_control.h"
 
 #define NET_PUBLISH_MAX 64u
+#define NET_LISTEN_MAX 16u
 
 struct net_options {
 	bool attach, serve;
-	const char *listen;
-	enum wh_socket_protocol protocol;
-	bool vhost_user; /* instead */
+	const char *listen[NET_LISTEN_MAX];
+	unsigned listen_count;
+	const char *protocol; /* of addresses that do not say; NULL = qemu */
 	const char *publish[NET_PUBLISH_MAX];
 	unsigned publish_count;
 	const char *netns, *interface, *pcap;
@@ -52,7 +53,7 @@ int net_child_start(const struct net_options *o, const struct wh_tap_config *tap
 /* Lets the command begin. 0 or the exit status when it cannot be executed. */
 int net_child_go(const struct net_options *o, struct net_child *child);
 
-/* serve: the protocol's name, CLI_BAD with a message. */
+/* serve: the protocol's name; CLI_BAD with a message. */
 int net_protocol_take(struct net_options *o, const char *text);
 /* Listens, or takes the connection that was inherited. Messages are printed; an exit status. */
 int net_serve_start(const struct net_options *o, struct wh_loop *loop, struct wh_gateway *gateway);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * wherry net serve: virtual machines of others behind the gateway. Streams are accepted, up to
- * the switch's guests; datagrams come to one socket, for one guest.
+ * wherry net serve: virtual machines of others behind the gateway. Each --listen is a place where
+ * machines come from: a socket that is listened on, up to the switch's guests, or one machine's connection or
+ * datagram socket.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,8 +24,24 @@
 
 #define ACCEPT_AGAIN_NS 500000000ull
 
+struct kind {
+	enum wh_socket_protocol protocol;
+	bool vhost_user; /* instead */
+};
+
+struct place {
+	struct net_serve *serve;
+	const char *text; /* unix:PATH, fd:N or stdin */
+	struct kind kind;
+	struct wh_loop_fd listener; /* -1 = none */
+	struct wh_loop_timer again; /* out of descriptors: the listener waits */
+	dev_t device;               /* of the socket that we made */
+	ino_t inode;
+};
+
 struct client {
 	struct net_serve *serve;
+	struct kind kind;
 	int fd;                        /* -1 = free */
 	struct wh_socket_port *socket; /* one of the two */
 	struct wh_vhost_port *vhost;
@@ -37,11 +54,9 @@ struct net_serve {
 	struct wh_loop *loop;
 	struct wh_gateway *gateway;
 	struct wh_net_switch *net_switch;
-	struct wh_loop_fd listener; /* -1 = none */
-	struct wh_loop_timer again; /* out of descriptors: the listener waits */
-	bool once;                  /* an inherited connection: its end is ours */
-	dev_t device;               /* of the socket that we made */
-	ino_t inode;
+	bool once; /* inherited connections only: the end of the last one is ours */
+	unsigned place_count;
+	struct place places[NET_LISTEN_MAX];
 	struct client clients[WH_SWITCH_GUESTS_MAX];
 };
 
@@ -49,25 +64,44 @@ static struct net_serve the_serve; /* one per process */
 
 /* ---- options ---- */
 
-int net_protocol_take(struct net_options *o, const char *text)
+static int kind_parse(const char *text, size_t size, struct kind *ret_kind)
 {
 	static const char *const names[] = { [WH_SOCKET_QEMU] = "qemu",
 					     [WH_SOCKET_QEMU_DGRAM] = "qemu-dgram",
 					     [WH_SOCKET_VPNKIT] = "vpnkit" };
 	for (unsigned i = 0; i < WH_ARRAY_COUNT(names); i++) {
-		if (!strcmp(text, names[i])) {
-			o->protocol = (enum wh_socket_protocol)i;
-			o->vhost_user = false;
+		if (strlen(names[i]) == size && !memcmp(text, names[i], size)) {
+			*ret_kind = (struct kind){ .protocol = (enum wh_socket_protocol)i };
 			return 0;
 		}
 	}
-	if (!strcmp(text, "vhost-user")) {
-		o->protocol = WH_SOCKET_QEMU; /* streams, too */
-		o->vhost_user = true;
-		return 0;
+	if (size != 10 || memcmp(text, "vhost-user", size))
+		return CLI_BAD;
+	*ret_kind = (struct kind){ .protocol = WH_SOCKET_QEMU, .vhost_user = true };
+	return 0;
+}
+
+int net_protocol_take(struct net_options *o, const char *text)
+{
+	struct kind kind;
+	if (kind_parse(text, strlen(text), &kind)) {
+		cli_error("net: --protocol is qemu, qemu-dgram, vpnkit or vhost-user, not %s",
+			  text);
+		return CLI_BAD;
 	}
-	cli_error("net: --protocol is qemu, qemu-dgram, vpnkit or vhost-user, not %s", text);
-	return CLI_BAD;
+	o->protocol = text;
+	return 0;
+}
+
+/* "[PROTOCOL=]ADDRESS"; an = in a path comes after a colon. */
+static int place_parse(struct place *p, const char *text, const char *usual)
+{
+	const char *equals = strchr(text, '='), *colon = strchr(text, ':');
+	p->text = text;
+	if (!equals || (colon && colon < equals))
+		return kind_parse(usual ? usual : "qemu", usual ? strlen(usual) : 4, &p->kind);
+	p->text = equals + 1;
+	return kind_parse(text, (size_t)(equals - text), &p->kind) ? -EINVAL : 0;
 }
 
 /* ---- clients ---- */
@@ -85,6 +119,14 @@ static void client_end(struct client *c)
 	wh_os_close(&c->fd);
 }
 
+static unsigned clients_count(const struct net_serve *s)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < WH_SWITCH_GUESTS_MAX; i++)
+		n += s->clients[i].fd >= 0;
+	return n;
+}
+
 static void client_gone(void *ctx, const char *why)
 {
 	struct client *c = ctx;
@@ -92,7 +134,7 @@ static void client_gone(void *ctx, const char *why)
 	if (s->options->verbose)
 		cli_error("net: guest %u: %s", (unsigned)(c - s->clients), why);
 	client_end(c);
-	if (s->once)
+	if (s->once && !clients_count(s))
 		wh_loop_stop(s->loop, CLI_OK);
 }
 
@@ -161,7 +203,7 @@ static int socket_start(struct net_serve *s, struct client *c, int fd)
 {
 	struct wh_socket_config config = { .size = sizeof config,
 					   .fd = fd,
-					   .protocol = s->options->protocol,
+					   .protocol = c->kind.protocol,
 					   .mtu = s->options->mtu,
 					   .request = client_request,
 					   .changed = client_changed,
@@ -182,14 +224,15 @@ static int vhost_start(struct net_serve *s, struct client *c, int fd)
 	return wh_vhost_port_new(&config, s->loop, &c->vhost);
 }
 
-static int client_start(struct net_serve *s, int fd)
+static int client_start(struct net_serve *s, const struct kind *kind, int fd)
 {
 	struct client *c = s->clients;
 	while (c->fd >= 0)
 		c++;
 	c->fd = fd;
-	int error = s->options->vhost_user ? vhost_start(s, c, fd) : socket_start(s, c, fd);
-	if (!error && s->options->protocol != WH_SOCKET_VPNKIT)
+	c->kind = *kind;
+	int error = kind->vhost_user ? vhost_start(s, c, fd) : socket_start(s, c, fd);
+	if (!error && kind->protocol != WH_SOCKET_VPNKIT)
 		error = client_join(c, NULL);
 	if (error)
 		client_end(c);
@@ -198,26 +241,19 @@ static int client_start(struct net_serve *s, int fd)
 	return error;
 }
 
-static unsigned clients_count(const struct net_serve *s)
-{
-	unsigned n = 0;
-	for (unsigned i = 0; i < WH_SWITCH_GUESTS_MAX; i++)
-		n += s->clients[i].fd >= 0;
-	return n;
-}
-
 static void accept_client(struct wh_loop_fd *watch, uint32_t events)
 {
-	struct net_serve *s = watch->ctx;
+	struct place *p = watch->ctx;
+	struct net_serve *s = p->serve;
 	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
 		(void)wh_loop_modify(s->loop, watch, 0); /* at worst we are woken again */
-		wh_loop_timer_start(s->loop, &s->again, wh_loop_now(s->loop) + ACCEPT_AGAIN_NS);
+		wh_loop_timer_start(s->loop, &p->again, wh_loop_now(s->loop) + ACCEPT_AGAIN_NS);
 	}
 	if (fd < 0)
 		return;
 	if (clients_count(s) < WH_SWITCH_GUESTS_MAX) {
-		int error = client_start(s, fd);
+		int error = client_start(s, &p->kind, fd);
 		if (error)
 			cli_error("net: a guest was sent away: %s", strerror(-error));
 		return;
@@ -228,8 +264,8 @@ static void accept_client(struct wh_loop_fd *watch, uint32_t events)
 
 static void accept_again(struct wh_loop_timer *timer)
 {
-	struct net_serve *s = timer->ctx;
-	(void)wh_loop_modify(s->loop, &s->listener, WH_LOOP_READ);
+	struct place *p = timer->ctx;
+	(void)wh_loop_modify(p->serve->loop, &p->listener, WH_LOOP_READ);
 }
 
 /* Memory that a machine shares with us can be cut off while we read it. */
@@ -270,7 +306,7 @@ static int stale_remove(const struct sockaddr_un *address, int type)
 	return unlink(address->sun_path) ? -errno : 0;
 }
 
-static int path_open(struct net_serve *s, const char *path, int type)
+static int path_open(struct place *p, const char *path, int type)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat st;
@@ -295,8 +331,8 @@ static int path_open(struct net_serve *s, const char *path, int type)
 		return -error;
 	}
 	if (!lstat(path, &st)) {
-		s->device = st.st_dev;
-		s->inode = st.st_ino;
+		p->device = st.st_dev;
+		p->inode = st.st_ino;
 	}
 	return fd;
 }
@@ -326,53 +362,69 @@ static bool is_listening(int fd)
 	return !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) && on;
 }
 
-static int address_open(struct net_serve *s, int *ret_fd)
+static int address_open(struct place *p, int *ret_fd)
 {
-	const char *text = s->options->listen;
-	bool dgram = s->options->protocol == WH_SOCKET_QEMU_DGRAM;
+	bool dgram = p->kind.protocol == WH_SOCKET_QEMU_DGRAM;
 	int type = dgram ? SOCK_DGRAM : SOCK_STREAM;
-	if (!strncmp(text, "unix:", 5))
-		*ret_fd = path_open(s, text + 5, type);
-	else if (!strncmp(text, "fd:", 3))
-		*ret_fd = inherited_open(text + 3, type);
-	else if (!strcmp(text, "stdin"))
+	if (!strncmp(p->text, "unix:", 5))
+		*ret_fd = path_open(p, p->text + 5, type);
+	else if (!strncmp(p->text, "fd:", 3))
+		*ret_fd = inherited_open(p->text + 3, type);
+	else if (!strcmp(p->text, "stdin"))
 		*ret_fd = inherited_open("0", type);
 	else
 		*ret_fd = -EINVAL;
 	return *ret_fd < 0 ? *ret_fd : 0;
 }
 
+static int place_start(struct net_serve *s, struct place *p)
+{
+	int fd = -1, error = address_open(p, &fd);
+	if (!error && p->kind.protocol != WH_SOCKET_QEMU_DGRAM && is_listening(fd)) {
+		s->once = false;
+		p->listener = (struct wh_loop_fd){
+			.fd = fd, .events = WH_LOOP_READ, .fn = accept_client, .ctx = p
+		};
+		wh_loop_timer_init(&p->again, accept_again, p);
+		return wh_loop_add(s->loop, &p->listener);
+	}
+	if (error)
+		return error;
+	if (!strncmp(p->text, "unix:", 5))
+		s->once = false;
+	if (clients_count(s) < WH_SWITCH_GUESTS_MAX)
+		return client_start(s, &p->kind, fd);
+	wh_os_close(&fd);
+	return -ENOSPC;
+}
+
 int net_serve_start(const struct net_options *o, struct wh_loop *loop, struct wh_gateway *gateway)
 {
 	struct net_serve *s = &the_serve;
-	int fd = -1;
 	s->options = o;
 	s->loop = loop;
 	s->gateway = gateway;
-	s->listener.fd = -1;
+	s->once = true;
 	for (unsigned i = 0; i < WH_SWITCH_GUESTS_MAX; i++)
 		s->clients[i] = (struct client){ .serve = s, .fd = -1 };
-	if (o->vhost_user)
-		bus_error_take();
+	bus_error_take();
 	int error = wh_net_switch_new(gateway, loop, NULL, &s->net_switch);
-	if (!error)
-		error = address_open(s, &fd);
-	if (!error && o->protocol != WH_SOCKET_QEMU_DGRAM && is_listening(fd)) {
-		s->listener = (struct wh_loop_fd){
-			.fd = fd, .events = WH_LOOP_READ, .fn = accept_client, .ctx = s
-		};
-		wh_loop_timer_init(&s->again, accept_again, s);
-		error = wh_loop_add(loop, &s->listener);
-	} else if (!error) {
-		s->once = strncmp(o->listen, "unix:", 5) != 0;
-		error = client_start(s, fd);
+	const char *text = o->listen[0];
+	for (unsigned i = 0; i < o->listen_count && !error; i++) {
+		struct place *p = &s->places[s->place_count++];
+		*p = (struct place){ .serve = s, .listener.fd = -1 };
+		text = o->listen[i];
+		error = place_parse(p, text, o->protocol);
+		if (!error)
+			error = place_start(s, p);
 	}
 	if (!error)
 		return CLI_OK;
 	if (error == -EINVAL)
-		cli_error("net serve: --listen is unix:PATH, fd:N or stdin, not %s", o->listen);
+		cli_error("net serve: --listen is [PROTOCOL=]unix:PATH, fd:N or stdin, not %s",
+			  text);
 	else
-		cli_error("net serve: --listen %s: %s", o->listen, strerror(-error));
+		cli_error("net serve: --listen %s: %s", text, strerror(-error));
 	return CLI_ERROR;
 }
 
@@ -392,9 +444,12 @@ void net_serve_end(bool show)
 {
 	struct net_serve *s = &the_serve;
 	struct stat st;
-	if (s->inode && !lstat(s->options->listen + 5, &st) && st.st_ino == s->inode &&
-	    st.st_dev == s->device)
-		(void)unlink(s->options->listen + 5); /* somebody else may have been faster */
+	for (unsigned i = 0; i < s->place_count; i++) {
+		const struct place *p = &s->places[i];
+		if (p->inode && !lstat(p->text + 5, &st) && st.st_ino == p->inode &&
+		    st.st_dev == p->device)
+			(void)unlink(p->text + 5); /* somebody else may have been faster */
+	}
 	if (show && s->net_switch)
 		stats_show(s);
 }

@@ -183,7 +183,34 @@ def inherited_case(folder):
     serve.end(125)
 
 
-for case in (vpnkit_case, addresses_case, inherited_case):
+def several_case(folder):
+    """Machines of three protocols on inherited socket pairs, on one switch."""
+    pairs = [socket.socketpair(socket.AF_UNIX, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+    words = []
+    for name, (_, theirs) in zip(("qemu", "vpnkit", "qemu-dgram"), pairs):
+        words += ["--listen", f"{name}=fd:{theirs.fileno()}"]
+    a, b, c = (ours for ours, _ in pairs)
+    process = subprocess.Popen([WHERRY, "net", "serve", "--no-outbound"] + words, pass_fds=[theirs.fileno() for _, theirs in pairs])
+    for ours, theirs in pairs:
+        theirs.close()
+        ours.settimeout(10)
+    mac_a, mac_c = bytes.fromhex("525400000001"), bytes.fromhex("525400000003")
+    mac_b = vpnkit(b, b"\1" + UUID + bytes(4))
+    c.send(mac_b + mac_c + b"\x88\xb5" + b"c to b" + bytes(50))
+    frame = mac_c + mac_a + b"\x88\xb5" + b"a to c" + bytes(50)
+    check(b"c to b" in exactly(b, struct.unpack("<H", exactly(b, 2))[0]), "datagrams do not reach VPNKit's machine")
+    a.sendall(struct.pack(">I", len(frame)) + frame)
+    check(c.recv(2048) == frame, "a stream does not reach the datagram socket")
+    a.close()
+    b.close()
+    c.send(mac_b + mac_c + b"\x88\xb5" + bytes(50))
+    check(process.poll() is None, "it ended before its last machine")
+    process.terminate()
+    check(process.wait(10) == 0, "status")
+    Serve("nonsense=fd:3", "qemu").end(125)
+
+
+for case in (vpnkit_case, addresses_case, inherited_case, several_case):
     with tempfile.TemporaryDirectory() as scratch:
         case(scratch)
     print(case.__name__ + ": ok", flush=True)
