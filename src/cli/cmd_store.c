@@ -14,11 +14,14 @@
 
 #include "store.h"
 
-enum { OPTION_MESSAGE = 1, OPTION_DELETE, OPTION_EXECUTABLE };
+enum { OPTION_MESSAGE = 1, OPTION_DELETE, OPTION_EXECUTABLE, OPTION_LISTEN, OPTION_READ_ONLY };
 
 static const struct cli_option options[] = {
 	{ OPTION_MESSAGE, "message", 'm', "TEXT", "put, rm, merge: the commit's message" },
 	{ OPTION_DELETE, "delete", 'd', NULL, "branch: delete it" },
+	{ OPTION_LISTEN, "listen", 'l', "WHERE",
+	  "serve: unix:PATH, tcp:HOST:PORT or fd:N; several are allowed" },
+	{ OPTION_READ_ONLY, "read-only", 'r', NULL, "serve: nothing can be changed" },
 	{ OPTION_EXECUTABLE, "executable", 'x', NULL, "put: the file is a program" },
 };
 
@@ -357,6 +360,7 @@ static const struct store_verb verbs[] = {
 	{ "diff", "REPO OLD NEW", 3, 3, diff },
 	{ "branch", "REPO [NAME [START]]", 1, 3, branch },
 	{ "merge", "REPO[@BRANCH] COMMIT", 2, 2, merge },
+	{ "serve", "REPO[@BRANCH] --listen WHERE", 1, 1, store_serve },
 };
 
 const struct cli_command cli_command_store = {
@@ -366,7 +370,8 @@ const struct cli_command cli_command_store = {
 	.details = "verbs: init REPO | log REPO[@BRANCH] [PATH] | ls REPO[@BRANCH] [PATH] | cat "
 		   "REPO[@BRANCH] PATH |\n"
 		   "put REPO[@BRANCH] PATH [FILE] | rm REPO[@BRANCH] PATH | diff REPO OLD NEW |\n"
-		   "branch REPO [NAME [START]] | merge REPO[@BRANCH] COMMIT\n"
+		   "branch REPO [NAME [START]] | merge REPO[@BRANCH] COMMIT |\n"
+		   "serve REPO[@BRANCH] --listen WHERE\n"
 		   "BRANCH is main unless said; a commit is a branch or a whole hash.",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
@@ -414,6 +419,17 @@ static int parse(int argc, char **argv, struct store_arguments *a, const char **
 			break;
 		case OPTION_DELETE:
 			a->remove = true;
+			break;
+		case OPTION_LISTEN:
+			if (a->listen_count == WH_ARRAY_COUNT(a->listen)) {
+				cli_error("store: %zu times --listen is the most",
+					  WH_ARRAY_COUNT(a->listen));
+				return CLI_BAD;
+			}
+			a->listen[a->listen_count++] = value;
+			break;
+		case OPTION_READ_ONLY:
+			a->read_only = true;
 			break;
 		case OPTION_EXECUTABLE:
 			a->executable = true;

@@ -209,8 +209,8 @@ static struct wh_p9_qid get_qid(struct cursor *c)
 
 static void get_stat(enum wh_p9_dialect dialect, struct cursor *c, struct wh_p9_stat *s)
 {
-	uint16_t outer = get16(c), inner = get16(c);
-	if (outer != inner + 2u || inner > c->left)
+	uint16_t inner = get16(c);
+	if (inner > c->left)
 		c->bad = true;
 	if (c->bad)
 		return;
@@ -280,7 +280,10 @@ static void get_field(enum wh_p9_dialect dialect, struct cursor *c, uint16_t fie
 		break;
 	default:
 		wh_assert(field >> 12 == STAT);
+		uint16_t outer = get16(c);
+		size_t left = c->left;
 		get_stat(dialect, c, to);
+		c->bad |= left - c->left != outer;
 	}
 }
 
@@ -373,7 +376,7 @@ static void put_qid(struct out *o, struct wh_p9_qid q)
 static void put_stat(enum wh_p9_dialect dialect, struct out *o, const struct wh_p9_stat *s)
 {
 	size_t begin = o->size;
-	put32(o, 0);
+	put16(o, 0);
 	put16(o, s->kernel_type);
 	put32(o, s->kernel_dev);
 	put_qid(o, s->qid);
@@ -397,7 +400,17 @@ static void put_stat(enum wh_p9_dialect dialect, struct out *o, const struct wh_
 	if (o->size > o->max)
 		return;
 	wh_store_le16(o->at + begin, (uint16_t)(size - 2));
-	wh_store_le16(o->at + begin + 2, (uint16_t)(size - 4));
+}
+
+static void put_stat_field(enum wh_p9_dialect dialect, struct out *o, const struct wh_p9_stat *s)
+{
+	size_t begin = o->size;
+	put16(o, 0);
+	put_stat(dialect, o, s);
+	if (o->size - begin - 2 > UINT16_MAX)
+		o->max = 0;
+	if (o->size <= o->max)
+		wh_store_le16(o->at + begin, (uint16_t)(o->size - begin - 2));
 }
 
 static void put_field(enum wh_p9_dialect dialect, struct out *o, uint16_t field,
@@ -440,7 +453,7 @@ static void put_field(enum wh_p9_dialect dialect, struct out *o, uint16_t field,
 		break;
 	default:
 		wh_assert(field >> 12 == STAT);
-		put_stat(dialect, o, from);
+		put_stat_field(dialect, o, from);
 	}
 }
 
@@ -466,6 +479,29 @@ int wh_p9_encode(enum wh_p9_dialect dialect, const struct wh_p9_msg *msg, void *
 }
 
 /* ---- directory entries ---- */
+
+int wh_p9_stat_encode(enum wh_p9_dialect dialect, const struct wh_p9_stat *stat, void *to,
+		      size_t to_max)
+{
+	struct out o = { .at = to, .max = to_max };
+	put_stat(dialect, &o, stat);
+	return o.size > o.max ? 0 : (int)o.size;
+}
+
+int wh_p9_stat_decode(enum wh_p9_dialect dialect, const void *from, size_t size,
+		      struct wh_p9_stat *ret_stat)
+{
+	struct cursor c = { from, size, false };
+	struct wh_p9_stat s;
+	if (!size)
+		return 0;
+	memset(&s, 0, sizeof s);
+	get_stat(dialect, &c, &s);
+	if (c.bad)
+		return -WH_EBADMSG;
+	*ret_stat = s;
+	return (int)(size - c.left);
+}
 
 int wh_p9_dirent_decode(const void *from, size_t size, struct wh_p9_dirent *ret_entry)
 {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: ISC */
+#include <wherry/base/errors.h>
 #include <wherry/ninep.h>
 
 /* For logs and traces; apart from the codec so that a guest does without. */
@@ -50,4 +51,42 @@ const char *wh_p9_type_name(uint8_t type)
 			return names[i].r;
 	}
 	return "?";
+}
+
+/* The words are those of DataKit, whose clients compare some of them, and else of Linux. */
+const char *wh_p9_error_text(uint32_t error)
+{
+	static const struct {
+		uint32_t error;
+		const char *text;
+	} texts[] = {
+		{ WH_EPERM, "Operation not permitted" },
+		{ WH_ENOENT, "No such file or directory" },
+		{ WH_EINTR, "Interrupted" },
+		{ WH_EIO, "I/O error" },
+		{ WH_EBADF, "Unknown fid" },
+		{ WH_EAGAIN, "Try again" },
+		{ WH_ENOMEM, "Out of memory" },
+		{ WH_EACCES, "Permission denied" },
+		{ WH_EBUSY, "Device or resource busy" },
+		{ WH_EEXIST, "Already exists" },
+		{ WH_EXDEV, "Invalid cross-device link" },
+		{ WH_ENOTDIR, "Is not a directory" },
+		{ WH_EISDIR, "Is a directory" },
+		{ WH_EINVAL, "Invalid argument" },
+		{ WH_EMFILE, "Too many open files" },
+		{ WH_EFBIG, "File too large" },
+		{ WH_ENOSPC, "No space left on device" },
+		{ WH_EROFS, "Read-only file" },
+		{ WH_ENAMETOOLONG, "File name too long" },
+		{ WH_ENOTEMPTY, "Directory not empty" },
+		{ WH_EPROTO, "Protocol error" },
+		{ WH_EMSGSIZE, "Message too long" },
+		{ WH_EOPNOTSUPP, "Function not implemented" },
+		{ WH_ECANCELED, "Merge conflict" },
+	};
+	for (size_t i = 0; i < WH_ARRAY_COUNT(texts); i++)
+		if (texts[i].error == error)
+			return texts[i].text;
+	return "I/O error";
 }

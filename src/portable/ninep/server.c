@@ -13,6 +13,7 @@
  */
 #include <wherry/base/assert.h>
 #include <wherry/base/bytes.h>
+#include <wherry/base/diag.h>
 #include <wherry/base/errors.h>
 #include <wherry/ninep.h>
 
@@ -26,6 +27,7 @@
 struct wh_p9_server {
 	struct wh_p9_server_config c;
 	bool versioned;
+	enum wh_p9_dialect dialect;
 	uint32_t msize;
 	struct wh_p9_fid *bucket[BUCKETS];
 	uint32_t fid_count;
@@ -71,6 +73,10 @@ static const struct rule {
 	{ WH_P9_TRENAMEAT, FID | FID2 | CHANGES | NAME | NAME2 | DIR1 | DIR2, OP(renameat) },
 	{ WH_P9_TUNLINKAT, FID | CHANGES | NAME | DIR1, OP(unlinkat) },
 	{ WH_P9_TREMOVE, FID, OP(remove) },
+	{ WH_P9_TOPEN, FID | CLOSED, OP(open) },
+	{ WH_P9_TCREATE, FID | CLOSED | CHANGES | NAME | DIR1, OP(create9) },
+	{ WH_P9_TSTAT, FID, OP(stat) },
+	{ WH_P9_TWSTAT, FID | CHANGES, OP(wstat) },
 	{ WH_P9_TFSYNC, FID | OPEN | GRANTED, OP(fsync) },
 	{ WH_P9_TLOCK, FID | OPEN | GRANTED, OP(lock) },
 	{ WH_P9_TXATTRWALK, FID | NEW2, OP(xattrwalk) },
@@ -171,7 +177,7 @@ static struct wh_p9_request *request_get(struct wh_p9_server *s)
 	struct wh_list *n = wh_list_pop_front(&s->idle);
 	if (n)
 		return WH_LIST_ENTRY(n, struct wh_p9_request, node);
-	if (s->request_count == WH_P9_REQUESTS_MAX)
+	if (s->request_count == s->c.requests_max)
 		return 0;
 	struct wh_p9_request *q = wh_alloc(s->c.alloc, sizeof *q);
 	if (q) {
@@ -246,6 +252,8 @@ static int settle(struct wh_p9_request *q, int result)
 		return settle_new(q, q->fid2, result);
 	case WH_P9_TLOPEN:
 	case WH_P9_TLCREATE:
+	case WH_P9_TOPEN:
+	case WH_P9_TCREATE:
 		if (result >= 0) {
 			q->fid->open = true;
 			q->fid->open_flags = q->t.flags;
@@ -259,6 +267,21 @@ static int settle(struct wh_p9_request *q, int result)
 	default:
 		return result;
 	}
+}
+
+/* The older dialects have words for errors; what does not fit is cut. */
+static int error_answer(struct wh_p9_request *q, uint32_t error)
+{
+	struct wh_p9_server *s = q->server;
+	struct wh_p9_msg e = { .type = WH_P9_RLERROR, .tag = q->t.tag, .error = error };
+	if (s->dialect != WH_P9_DIALECT_2000L) {
+		const char *text = q->error_text ? q->error_text : wh_p9_error_text(error);
+		size_t room = q->answer_max - WH_P9_HEADER_SIZE - 2;
+		room -= s->dialect == WH_P9_DIALECT_2000U ? 4 : 0;
+		e.type = WH_P9_RERROR;
+		e.name = wh_p9_str(text, wh_strnlen(text, room < 1024 ? room : 1024));
+	}
+	return wh_p9_encode(s->dialect, &e, q->head, sizeof q->head);
 }
 
 /* Puts the answer into out memory and gives the request back; returns the answer's size. */
@@ -275,7 +298,7 @@ static uint32_t finish(struct wh_p9_request *q, int result)
 	if (result >= 0) {
 		wh_assert(!bulk || q->r.count <= q->payload_size);
 		q->r.data = 0;
-		n = wh_p9_encode(WH_P9_DIALECT_2000L, &q->r, q->head, sizeof q->head);
+		n = wh_p9_encode(s->dialect, &q->r, q->head, sizeof q->head);
 		if (n > 0 && (uint32_t)n > q->answer_max)
 			n = -WH_EMSGSIZE;
 		if (n < 0)
@@ -283,10 +306,7 @@ static uint32_t finish(struct wh_p9_request *q, int result)
 	}
 	if (result < 0) {
 		bulk = false;
-		struct wh_p9_msg e = { .type = WH_P9_RLERROR,
-				       .tag = q->t.tag,
-				       .error = (uint32_t)-result };
-		n = wh_p9_encode(WH_P9_DIALECT_2000L, &e, q->head, sizeof q->head);
+		n = error_answer(q, (uint32_t)-result);
 	}
 	wh_assert(n > 0 && (uint32_t)n <= q->answer_max);
 	wh_iov_write(q->out, q->out_count, 0, q->head, (size_t)n);
@@ -317,6 +337,25 @@ bool wh_p9_request_dirent(struct wh_p9_request *q, const struct wh_p9_dirent *en
 	wh_iov_write(q->out, q->out_count, WH_P9_READ_HEAD_SIZE + q->r.count, b, (size_t)n);
 	q->r.count += (uint32_t)n;
 	return true;
+}
+
+bool wh_p9_request_stat(struct wh_p9_request *q, const struct wh_p9_stat *stat)
+{
+	uint32_t left = q->payload_size - q->r.count;
+	int n = wh_p9_stat_encode(q->dialect, stat, q->head,
+				  sizeof q->head < left ? sizeof q->head : left);
+	if (n <= 0)
+		return false;
+	wh_iov_write(q->out, q->out_count, WH_P9_READ_HEAD_SIZE + q->r.count, q->head, (size_t)n);
+	q->r.count += (uint32_t)n;
+	q->fid->dir_index++;
+	return true;
+}
+
+int wh_p9_fail(struct wh_p9_request *q, int error, const char *text)
+{
+	q->error_text = text;
+	return error;
 }
 
 /* ---- checks ---- */
@@ -353,17 +392,27 @@ static int check_names(const struct wh_p9_request *q, uint32_t needs)
 	return 0;
 }
 
+static int bad_fid(struct wh_p9_request *q, const char *format, uint32_t fid)
+{
+	wh_format(q->text_buffer, sizeof q->text_buffer, format, fid);
+	return wh_p9_fail(q, -WH_EBADF, q->text_buffer);
+}
+
 static int check_fids(struct wh_p9_request *q, uint32_t needs)
 {
 	struct wh_p9_server *s = q->server;
 	if (needs & FID && !(q->fid = fid_get(s, q->t.fid)))
-		return -WH_EBADF;
+		return bad_fid(q, "Unknown fid %u", q->t.fid);
 	if (needs & FID2 && !(q->fid2 = fid_get(s, q->t.fid2)))
-		return -WH_EBADF;
+		return bad_fid(q, "Unknown fid %u", q->t.fid2);
 	if (needs & OPEN && !q->fid->open)
-		return -WH_EBADF;
+		return wh_p9_fail(q, -WH_EBADF,
+				  q->t.type == WH_P9_TWRITE ? "Can't write to unopened fid"
+							    : "Can't read from unopened fid");
 	if (needs & CLOSED && q->fid->open)
-		return -WH_EBADF;
+		return wh_p9_fail(q, -WH_EBADF,
+				  q->t.type == WH_P9_TCREATE ? "Can't create in an opened fid"
+							     : "Already open");
 	if (needs & DIR1 && !(q->fid->qid.type & WH_P9_QID_DIR))
 		return -WH_ENOTDIR;
 	if (needs & DIR2 && !(q->fid2->qid.type & WH_P9_QID_DIR))
@@ -397,9 +446,16 @@ static int check_io(struct wh_p9_request *q, const struct wh_iov *in, uint32_t i
 {
 	uint32_t access = q->fid->open_flags & O_ACCMODE_;
 	uint32_t room = q->answer_max - WH_P9_READ_HEAD_SIZE;
+	bool old = q->dialect != WH_P9_DIALECT_2000L, dir = q->fid->qid.type & WH_P9_QID_DIR;
+	if (old) /* there the mode of open is the backend's affair */
+		access = O_RDWR_;
 	switch (q->t.type) {
 	case WH_P9_TREAD:
-		if (q->fid->qid.type & WH_P9_QID_DIR)
+		if (old && dir && q->t.offset && q->t.offset != q->fid->dir_offset)
+			return wh_p9_fail(q, -WH_EINVAL, "Can't seek in a directory");
+		if (old && dir && !q->t.offset)
+			q->fid->dir_index = 0;
+		if (!old && dir)
 			return -WH_EISDIR;
 		if (access == O_WRONLY_)
 			return -WH_EBADF;
@@ -407,6 +463,8 @@ static int check_io(struct wh_p9_request *q, const struct wh_iov *in, uint32_t i
 	case WH_P9_TREADDIR:
 		break;
 	default:
+		if (dir)
+			return wh_p9_fail(q, -WH_EISDIR, "Can't write to directories");
 		if (access != O_WRONLY_ && access != O_RDWR_)
 			return -WH_EBADF;
 		payload(q, in, in_count, WH_P9_WRITE_HEAD_SIZE, q->t.count);
@@ -423,17 +481,50 @@ static int check_io(struct wh_p9_request *q, const struct wh_iov *in, uint32_t i
 
 /* ---- invoke ---- */
 
+/* Whoever waits (for `fid`, if given) is told that nobody wants the answer. That may end other requests as well, so each
+ * search begins anew. */
+static void flush_pending(struct wh_p9_server *s, const struct wh_p9_fid *fid)
+{
+	for (bool found = true; found && s->c.ops->flush;) {
+		found = false;
+		WH_LIST_FOR_EACH(n, &s->pending) {
+			struct wh_p9_request *q = WH_LIST_ENTRY(n, struct wh_p9_request, node);
+			if (q->t.type == WH_P9_TFLUSH || q->flushed || (fid && q->fid != fid))
+				continue;
+			found = q->flushed = true;
+			s->c.ops->flush(s->c.ctx, q);
+			break;
+		}
+	}
+}
+
 static int version(struct wh_p9_request *q)
 {
 	struct wh_p9_server *s = q->server;
 	const struct wh_p9_str *name = &q->t.name;
 	if (q->t.msize < WH_P9_MSIZE_MIN)
 		return -WH_EINVAL;
-	s->versioned = name->size == 8 && !memcmp(name->text, "9P2000.L", 8);
+	static const struct {
+		const char *name;
+		enum wh_p9_dialect dialect;
+	} known[] = { { "9P2000.L", WH_P9_DIALECT_2000L },
+		      { "9P2000.u", WH_P9_DIALECT_2000U },
+		      { "9P2000", WH_P9_DIALECT_2000 } };
+	q->r.name = wh_p9_str("unknown", 7);
+	s->versioned = false;
+	for (size_t i = 0; i < WH_ARRAY_COUNT(known) && !s->versioned; i++) {
+		size_t n = wh_strlen(known[i].name);
+		if (name->size != n || memcmp(name->text, known[i].name, n) ||
+		    !(s->c.dialects & 1u << known[i].dialect))
+			continue;
+		s->versioned = true;
+		s->dialect = known[i].dialect;
+		q->r.name = wh_p9_str(known[i].name, n);
+	}
 	fids_clear(s);
+	flush_pending(s, 0);
 	s->msize = q->t.msize < s->c.msize_max ? q->t.msize : s->c.msize_max;
 	q->r.msize = s->msize;
-	q->r.name = s->versioned ? wh_p9_str("9P2000.L", 8) : wh_p9_str("unknown", 7);
 	return 0;
 }
 
@@ -443,6 +534,8 @@ static int attach(struct wh_p9_request *q)
 	if (q->t.fid2 != WH_P9_NOFID)
 		return -WH_EOPNOTSUPP; /* no authentication */
 	int r = fid_new(s, q->t.fid, true, &q->fid);
+	if (r == -WH_EBADF)
+		return bad_fid(q, "Fid %u already in use", q->t.fid);
 	return r < 0 ? r : s->c.ops->attach(s->c.ctx, q);
 }
 
@@ -474,6 +567,26 @@ static bool changes(const struct wh_p9_request *q, uint32_t needs)
 	return needs & CHANGES || q->t.type == WH_P9_TREMOVE;
 }
 
+/* Modes of open as Linux's flags; reading a folder is an operation of its own. */
+static int invoke_old(struct wh_p9_request *q, operation fn)
+{
+	struct wh_p9_server *s = q->server;
+	if (q->t.type == WH_P9_TOPEN || q->t.type == WH_P9_TCREATE) {
+		static const uint8_t access[4] = { 0, O_WRONLY_, O_RDWR_, 0 };
+		q->t.flags = access[q->t.mode8 & 3] | (q->t.mode8 & 0x10 ? O_TRUNC_ : 0);
+	}
+	if (q->t.type == WH_P9_TREAD && q->fid->qid.type & WH_P9_QID_DIR) {
+		if (!s->c.ops->readstat)
+			return -WH_EOPNOTSUPP;
+		int r = s->c.ops->readstat(s->c.ctx, q);
+		wh_assert(r <= 0);
+		if (r >= 0)
+			q->fid->dir_offset = q->t.offset + q->r.count;
+		return r;
+	}
+	return fn(s->c.ctx, q);
+}
+
 static int invoke(struct wh_p9_request *q, const struct wh_iov *in, uint32_t in_count)
 {
 	struct wh_p9_server *s = q->server;
@@ -489,8 +602,10 @@ static int invoke(struct wh_p9_request *q, const struct wh_iov *in, uint32_t in_
 	case WH_P9_TCLUNK:
 		q->fid = fid_get(s, q->t.fid);
 		if (!q->fid)
-			return -WH_EBADF;
+			return bad_fid(q, "Unknown fid %u", q->t.fid);
 		fid_remove(s, q->fid);
+		if (q->fid->refs > 1) /* a read that waits on it */
+			flush_pending(s, q->fid);
 		return 0;
 	case WH_P9_TGETLOCK:
 		q->r.lock = q->t.lock;
@@ -518,8 +633,14 @@ static int invoke(struct wh_p9_request *q, const struct wh_iov *in, uint32_t in_
 		if (q->t.type == WH_P9_TWALK && q->t.fid == q->t.fid2 && !q->t.name_count)
 			return 0;
 		r = fid_new(s, q->t.fid2, q->t.fid != q->t.fid2, &q->fid2);
+		if (r == -WH_EBADF)
+			return bad_fid(q, "Fid %u already in use", q->t.fid2);
 	}
-	return r < 0 ? r : fn(s->c.ctx, q);
+	if (r < 0)
+		return r;
+	if (q->dialect != WH_P9_DIALECT_2000L)
+		return invoke_old(q, fn);
+	return fn(s->c.ctx, q);
 }
 
 /* ---- take ---- */
@@ -546,7 +667,7 @@ static int take(struct wh_p9_request *q, const struct wh_iov *in, uint32_t in_co
 		return -WH_EBADMSG;
 	if (q->t.type & 1) /* an answer is no request */
 		return -WH_EPROTO;
-	if (wh_p9_decode(WH_P9_DIALECT_2000L, q->head, head, &q->t) < 0)
+	if (wh_p9_decode(s->dialect, q->head, head, &q->t) < 0)
 		return rule_of(q->t.type) ? -WH_EPROTO : -WH_EOPNOTSUPP;
 	return 0;
 }
@@ -562,6 +683,7 @@ int wh_p9_server_request(struct wh_p9_server *s, const struct wh_iov *in, uint32
 		return -WH_EBADMSG; /* more requests at once than any client of ours makes */
 	memset(q, 0, offsetof(struct wh_p9_request, slice));
 	q->server = s;
+	q->dialect = s->dialect;
 	q->token = token;
 	wh_list_init(&q->node);
 	q->out = out;
@@ -597,6 +719,11 @@ int wh_p9_server_new(const struct wh_p9_server_config *config, struct wh_p9_serv
 		s->c.msize_max = WH_P9_MSIZE_MAX;
 	if (!s->c.fids_max)
 		s->c.fids_max = WH_P9_FIDS_MAX;
+	if (!s->c.requests_max)
+		s->c.requests_max = WH_P9_REQUESTS_MAX;
+	if (!s->c.dialects)
+		s->c.dialects = 1u << WH_P9_DIALECT_2000L;
+	s->dialect = WH_P9_DIALECT_2000L;
 	wh_assert(s->c.msize_max >= WH_P9_MSIZE_MIN);
 	s->msize = s->c.msize_max;
 	wh_list_init(&s->pending);
@@ -609,14 +736,9 @@ bool wh_p9_server_reset(struct wh_p9_server *s)
 {
 	fids_clear(s);
 	s->versioned = false;
+	s->dialect = WH_P9_DIALECT_2000L;
 	s->msize = s->c.msize_max;
-	WH_LIST_FOR_EACH_SAFE(n, &s->pending) {
-		struct wh_p9_request *q = WH_LIST_ENTRY(n, struct wh_p9_request, node);
-		if (s->c.ops->flush && q->t.type != WH_P9_TFLUSH && !q->flushed) {
-			q->flushed = true;
-			s->c.ops->flush(s->c.ctx, q);
-		}
-	}
+	flush_pending(s, 0);
 	return wh_list_empty(&s->pending);
 }
 

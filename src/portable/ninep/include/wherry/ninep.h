@@ -3,8 +3,8 @@
 #define WHERRY_NINEP_H
 
 /*
- * 9P: codec, client and server, without input or output of their own. 9P2000.L is
- * complete; the shared messages of 9P2000 and .u decode and encode as well.
+ * 9P: codec, client and server, without input or output of their own, in the dialects 9P2000,
+ * 9P2000.u and 9P2000.L.
  *
  * Threads: an object belongs to one thread. No globals. Messages borrow: strings and
  * data of a decoded message point into the buffer that was decoded.
@@ -204,6 +204,19 @@ int wh_p9_encode(enum wh_p9_dialect dialect, const struct wh_p9_msg *msg, void *
 /* Tag of a message of at least WH_P9_HEADER_SIZE bytes, decodable or not. */
 uint16_t wh_p9_tag(const void *head);
 
+/* struct wh_p9_stat mode */
+#define WH_P9_DMDIR 0x80000000u
+#define WH_P9_DMSYMLINK 0x02000000u
+
+/* One entry of a folder in 2000 and .u. Bytes put, or 0 = no room. */
+int wh_p9_stat_encode(enum wh_p9_dialect dialect, const struct wh_p9_stat *stat, void *to,
+		      size_t to_max);
+/* Bytes taken, 0 = end, or -WH_EBADMSG. */
+int wh_p9_stat_decode(enum wh_p9_dialect dialect, const void *from, size_t size,
+		      struct wh_p9_stat *ret_stat);
+/* What servers of the older dialects say for an error number (positive); "I/O error" for unknown ones. */
+const char *wh_p9_error_text(uint32_t error);
+
 /* One directory entry of Rreaddir. */
 struct wh_p9_dirent {
 	struct wh_p9_qid qid;
@@ -297,7 +310,8 @@ struct wh_p9_fid {
 	void *node; /* the backend's */
 	/* Private. */
 	uint32_t refs;
-	bool busy; /* being made */
+	bool busy;                      /* being made */
+	uint64_t dir_offset, dir_index; /* 2000, .u: where the next read of the folder goes on */
 	struct wh_p9_fid *next;
 };
 
@@ -310,6 +324,11 @@ struct wh_p9_request {
 	uint32_t payload_count;
 	uint32_t payload_size; /* bytes: write: t.count; read: at most t.count */
 	void *token;           /* of wh_p9_server_request */
+	enum wh_p9_dialect dialect;
+	/* 2000, .u: the text of an error, if the usual one of its number is not right. Valid until the
+	 * request is done; text_buffer is for texts that are not constant. */
+	const char *error_text;
+	char text_buffer[128];
 	/* Private. */
 	struct wh_p9_server *server;
 	struct wh_list node;
@@ -351,6 +370,15 @@ struct wh_p9_fs_ops {
 	int (*lock)(void *ctx, struct wh_p9_request *q);   /* NULL: granted */
 	int (*xattrwalk)(void *ctx, struct wh_p9_request *q);
 	int (*xattrcreate)(void *ctx, struct wh_p9_request *q);
+	/* The older dialects (config.dialects). create9: a file, folder (t.mode has WH_P9_DMDIR) or link (t.mode
+	 * has WH_P9_DMSYMLINK, t.name2 = target) becomes the open fid; t.flags as in open. */
+	int (*create9)(void *ctx, struct wh_p9_request *q);
+	int (*stat)(void *ctx,
+		    struct wh_p9_request *q); /* r.stat; its texts valid until it returns */
+	int (*wstat)(void *ctx, struct wh_p9_request *q); /* t.stat */
+	int (*readstat)(
+		void *ctx,
+		struct wh_p9_request *q); /* from entry fid->dir_index on: wh_p9_request_stat */
 	/* The last use of fid is over: free fid->node. */
 	void (*clunk)(void *ctx, struct wh_p9_fid *fid);
 	/* The client does not want the answer of `q` (WH_P9_LATER) any more: finish it soon, with -WH_EINTR
@@ -365,6 +393,8 @@ struct wh_p9_server_config {
 	const struct wh_alloc *alloc; /* server at new; fids and requests (kept) while running */
 	uint32_t msize_max;           /* 0 = WH_P9_MSIZE_MAX */
 	uint32_t fids_max;            /* 0 = WH_P9_FIDS_MAX */
+	uint32_t requests_max;        /* 0 = WH_P9_REQUESTS_MAX */
+	unsigned dialects;            /* 1u << WH_P9_DIALECT_*; 0 = 9P2000.L only */
 	bool read_only;               /* whatever would change something: -WH_EROFS */
 	/* The answer to a request that came back as WH_P9_LATER is in its out memory. */
 	void (*answered)(void *answered_ctx, void *token, uint32_t size);
@@ -388,6 +418,10 @@ int wh_p9_server_request(struct wh_p9_server *server, const struct wh_iov *in, u
 void wh_p9_request_done(struct wh_p9_request *q, int result);
 /* For readdir: false = no room: stop. Sets r.count. */
 bool wh_p9_request_dirent(struct wh_p9_request *q, const struct wh_p9_dirent *entry);
+/* The same for readstat. */
+bool wh_p9_request_stat(struct wh_p9_request *q, const struct wh_p9_stat *stat);
+/* Sets q->error_text and returns error, as in `return wh_p9_fail(q, -WH_EISDIR, "Is a directory")`. */
+int wh_p9_fail(struct wh_p9_request *q, int error, const char *text);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef WHERRY_STOREFS_H
+#define WHERRY_STOREFS_H
+
+/*
+ * A store as a tree of 9P files: branches, transactions, snapshots, watches (docs/spec/store-tree.md). It serves
+ * connections of a wherry/loop.h: 9P2000, 9P2000.u and 9P2000.L, as each client asks.
+ *
+ * Threads: the loop's. The store may be used by its owner between the loop's rounds.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <wherry/loop.h>
+#include <wherry/ninep.h>
+#include <wherry/store.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+struct wh_storefs;
+
+#define WH_STOREFS_CONNECTIONS_MAX 4096u /* descriptors and memory of one server */
+#define WH_STOREFS_WAITING_MAX \
+	4096u /* reads that wait, and other requests under way, of one connection */
+
+struct wh_storefs_config {
+	size_t size;      /* sizeof(struct wh_storefs_config) */
+	const char *path; /* of the repository: the tree opens a store of its own */
+	struct wh_loop *loop;
+	bool read_only;
+	uint32_t msize_max; /* 0 = 1 MiB */
+	/* One branch's files at the root instead of the whole tree (NULL = the tree): reads show the head, writes
+	 * are committed when a file that was written is closed. */
+	const char *branch;
+	/* A connection came to its end; how many are left. Optional. */
+	void (*ended)(void *ctx, unsigned connections);
+	void *ctx;
+};
+
+int wh_storefs_new(const struct wh_storefs_config *config, struct wh_storefs **ret_fs,
+		   struct wh_diag *diag);
+/* Ends all connections; waiting reads are dropped. */
+void wh_storefs_free(struct wh_storefs *fs);
+struct wh_store *wh_storefs_store(struct wh_storefs *fs);
+
+/* Takes connections from a listening stream socket, which it owns from now on (unless it fails). */
+int wh_storefs_listen(struct wh_storefs *fs, int fd);
+/* Serves one connected stream, which it owns from now on (unless it fails). */
+int wh_storefs_serve(struct wh_storefs *fs, int fd);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif
