@@ -420,7 +420,8 @@ static void bad_headers(void)
 	refused(0, 4, 0x12345678, -WH_EINVAL, "not a qcow2");
 	refused(QCOW2_H_VERSION, 4, 1, -WH_EOPNOTSUPP, "version 1");
 	refused(QCOW2_H_VERSION, 4, 4, -WH_EOPNOTSUPP, "version 4");
-	refused(QCOW2_H_BACKING_OFFSET, 8, 0x200, -WH_EOPNOTSUPP, "backing");
+	refused(QCOW2_H_BACKING_OFFSET, 8, 8, -WH_EINVAL, "name");
+	refused(QCOW2_H_BACKING_OFFSET, 8, UINT64_MAX, -WH_EINVAL, "name");
 	refused(QCOW2_H_CLUSTER_BITS, 4, 8, -WH_EINVAL, "2^8");
 	refused(QCOW2_H_CLUSTER_BITS, 4, 22, -WH_EINVAL, "2^22");
 	refused(QCOW2_H_CLUSTER_BITS, 4, 0xffffffff, -WH_EINVAL, "2^");
@@ -437,12 +438,12 @@ static void bad_headers(void)
 	refused(QCOW2_H_RT_OFFSET, 8, 1ull << 40, -WH_EINVAL, "refcount table");
 	refused(QCOW2_H_RT_CLUSTERS, 4, 0, -WH_EINVAL, "refcount table");
 	refused(QCOW2_H_RT_CLUSTERS, 4, 0xffffffff, -WH_EINVAL, "refcount table");
-	refused(QCOW2_H_SNAPSHOTS, 4, 3, -WH_EOPNOTSUPP, "3 internal snapshots");
-	refused(QCOW2_H_INCOMPATIBLE, 8, 1, -WH_EINVAL, "qemu-img check");
+	refused(QCOW2_H_SNAPSHOTS, 4, 3, -WH_EINVAL, "3 snapshots");
+	refused(QCOW2_H_SNAPSHOTS, 4, UINT32_MAX, -WH_EINVAL, "snapshots");
 	refused(QCOW2_H_INCOMPATIBLE, 8, 2, -WH_EINVAL, "corrupt");
-	refused(QCOW2_H_INCOMPATIBLE, 8, 4, -WH_EOPNOTSUPP, "another file");
-	refused(QCOW2_H_INCOMPATIBLE, 8, 8, -WH_EOPNOTSUPP, "compression");
-	refused(QCOW2_H_INCOMPATIBLE, 8, 16, -WH_EOPNOTSUPP, "extended L2");
+	refused(QCOW2_H_INCOMPATIBLE, 8, 4, -WH_EINVAL, "another file");
+	refused(QCOW2_H_INCOMPATIBLE, 8, 16, -WH_EINVAL, "extended L2");
+	refused(QCOW2_H_INCOMPATIBLE, 8, 32, -WH_EOPNOTSUPP, "0x20");
 	refused(QCOW2_H_INCOMPATIBLE, 8, 1ull << 63, -WH_EOPNOTSUPP, "0x8000000000000000");
 	refused(QCOW2_H_REFCOUNT_ORDER, 4, 7, -WH_EINVAL, "order 7");
 	refused(QCOW2_H_LENGTH, 4, 103, -WH_EINVAL, "length");
@@ -498,12 +499,12 @@ static void compressed_refused(void)
 static void autoclear_goes(void)
 {
 	create(&geometries[1]);
-	file.data[QCOW2_H_AUTOCLEAR + 7] = 5;
+	file.data[QCOW2_H_AUTOCLEAR + 7] = 13; /* bitmaps, and two that nobody knows */
 	CHECK_EQ(open_image(&file, false, 0), 0);
 	CHECK_EQ(wh_block_do(block, WH_BLOCK_READ, 0, buffer, 512, 0), 0);
-	CHECK_EQ(file.data[QCOW2_H_AUTOCLEAR + 7], 5); /* nobody wrote */
+	CHECK_EQ(file.data[QCOW2_H_AUTOCLEAR + 7], 13); /* nobody wrote */
 	CHECK_EQ(wh_block_do(block, WH_BLOCK_WRITE, 0, buffer, 512, 0), 0);
-	CHECK_EQ(file.data[QCOW2_H_AUTOCLEAR + 7], 0);
+	CHECK_EQ(file.data[QCOW2_H_AUTOCLEAR + 7], 1);
 	CHECK_EQ(wh_block_close(block), 0);
 	mem_file_fini(&file);
 }

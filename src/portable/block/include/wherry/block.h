@@ -196,17 +196,21 @@ struct wh_block_request {
 	void (*done)(struct wh_block_request *q, int result);
 	void *ctx;
 	/* Private. */
-	struct wh_list node, parked;
-	struct wh_block *block;
+	struct wh_list node, parked, holding;
+	struct wh_block *block, *table_of;
+	const struct wh_block_file *file;
 	struct wh_block_io io;
 	struct wh_iov slice[WH_BLOCK_IOV_SLICE];
+	uint64_t number;
 	uint64_t at, run; /* bytes done; bytes of the operation under way */
-	uint64_t lock_start, lock_end;
-	uint64_t host, old; /* where the operation under way goes; what it takes the place of */
-	void *bounce, *table;
-	uint64_t bounce_size;
-	uint32_t step, new_count, head, tail;
-	bool waiting, now;
+	uint64_t host;    /* where the operation under way goes */
+	void *bounce, *packed, *table;
+	uint64_t bounce_size, bounce_at, head, tail;
+	uint64_t packed_size, packed_entry, packed_skip, plain_at;
+	uint8_t *packed_to;
+	uint64_t hold_start, hold_end; /* clusters whose place this request changes */
+	uint32_t step, new_count;
+	bool now, syncing, holds;
 };
 
 /* The request and its memory stay the library's until done. */
