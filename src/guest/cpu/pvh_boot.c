@@ -9,6 +9,7 @@
 #include <cpu/cpu.h>
 #include <cpu/paging.h>
 #include <cpu/plat.h>
+#include <cpu/image.h>
 #include <cpu/pvh.h>
 #include <kern/plat.h>
 #include <wherry/base/checked.h>
@@ -25,36 +26,12 @@
 #define IOAPIC_BASE 0xfec00000ull
 #define LAPIC_BASE 0xfee00000ull
 
-/* ELF structures (gABI), as far as they are needed. */
-struct elf_header {
-	uint8_t ident[16];
-	uint16_t type, machine;
-	uint32_t version;
-	uint64_t entry, phoff, shoff;
-	uint32_t flags;
-	uint16_t ehsize, phentsize, phnum;
-};
-struct elf_segment {
-	uint32_t type, flags;
-	uint64_t offset, vaddr, paddr, filesz, memsz, align;
-};
-enum { PT_LOAD = 1, PT_DYNAMIC = 2, PT_GNU_RELRO = 0x6474e552 };
-enum { PF_X = 1, PF_W = 2 };
 enum { DT_RELA = 7, DT_RELASZ = 8 };
 #define R_RELATIVE 8u
-
-extern const struct elf_header image_header __asm__("__ehdr_start")
-	__attribute__((visibility("hidden")));
-extern char image_end[] __asm__("_end") __attribute__((visibility("hidden")));
 
 void cpu_pvh_boot(const struct pvh_start_info *start, uint64_t tsc, uint64_t mapped_gibs);
 __attribute__((noreturn)) void cpu_pvh_leave(uint64_t stack_top, struct wh_boot_info *boot,
 					     uint64_t tsc);
-
-static const struct elf_segment *segments(void)
-{
-	return (const struct elf_segment *)((const char *)&image_header + image_header.phoff);
-}
 
 /* Nobody is there to read a message: the monitor sees a triple fault. */
 __attribute__((noreturn)) static void give_up(void)
@@ -82,13 +59,13 @@ static struct wh_boot_info *foreign_boot_info(const struct pvh_start_info *start
 					      uint64_t mapped_end)
 {
 	struct pvh_command scratch;
-	struct pvh_image image = { .start = (uint64_t)(uintptr_t)&image_header,
-				   .end = (uint64_t)(uintptr_t)image_end,
+	struct pvh_image image = { .start = (uint64_t)(uintptr_t)&cpu_image_header,
+				   .end = (uint64_t)(uintptr_t)cpu_image_end,
 				   .stack_size = STACK_SIZE_FOREIGN,
 				   .name = "wherry" };
-	const struct elf_segment *s = segments();
+	const struct elf_segment *s = cpu_image_segments();
 	bool first = true;
-	for (unsigned i = 0; i < image_header.phnum; i++) {
+	for (unsigned i = 0; i < cpu_image_header.phnum; i++) {
 		if (s[i].type != PT_LOAD)
 			continue;
 		if (first)
@@ -103,9 +80,9 @@ static struct wh_boot_info *foreign_boot_info(const struct pvh_start_info *start
 
 static void relocate(uint64_t base)
 {
-	const struct elf_segment *s = segments();
+	const struct elf_segment *s = cpu_image_segments();
 	uint64_t table = 0, size = 0;
-	for (unsigned i = 0; i < image_header.phnum; i++) {
+	for (unsigned i = 0; i < cpu_image_header.phnum; i++) {
 		if (s[i].type != PT_DYNAMIC)
 			continue;
 		const uint64_t *d = (const uint64_t *)(uintptr_t)(base + s[i].vaddr);
@@ -124,8 +101,8 @@ static void relocate(uint64_t base)
 
 static void map_image(struct cpu_paging *p, const struct wh_boot_info *boot)
 {
-	const struct elf_segment *s = segments();
-	for (unsigned i = 0; i < image_header.phnum; i++) {
+	const struct elf_segment *s = cpu_image_segments();
+	for (unsigned i = 0; i < cpu_image_header.phnum; i++) {
 		uint64_t start = boot->image_base + s[i].vaddr;
 		uint64_t end = start + s[i].memsz;
 		start = wh_align_down(start, CPU_PAGE);
@@ -235,7 +212,7 @@ void cpu_pvh_boot(const struct pvh_start_info *start, uint64_t tsc, uint64_t map
 	}
 	enable_features(boot);
 	bool x2apic = vm_apic_x2_enable(ours);
-	uint64_t tables = wh_align_up((uint64_t)(uintptr_t)image_end, CPU_PAGE);
+	uint64_t tables = wh_align_up((uint64_t)(uintptr_t)cpu_image_end, CPU_PAGE);
 	if (!ours)
 		memset((void *)(uintptr_t)tables, 0, CPU_PAGE);
 	vm_traps_init(tables, boot->trap_stack_top, x2apic);

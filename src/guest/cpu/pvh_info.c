@@ -11,6 +11,7 @@
  */
 #include <cpu/paging.h>
 #include <cpu/pvh.h>
+#include <wherry/abi/manifest.h>
 #include <wherry/base/checked.h>
 #include <wherry/base/errors.h>
 #include <wherry/base/mem.h>
@@ -210,7 +211,7 @@ struct wh_boot_info *pvh_boot_info_make(const struct pvh_start_info *start, uint
 	uint64_t ram_end = pvh_ram_end((const struct pvh_memory *)(uintptr_t)start->memory_map,
 				       start->memory_count, image,
 				       RAM_LIMIT < mapped_end ? RAM_LIMIT : mapped_end);
-	uint64_t stack = wh_align_up(image->stack_size, CPU_PAGE);
+	uint64_t stack = wh_manifest_stack(image->stack_size, ram_end - image->ram_base);
 	uint64_t fixed = wh_align_up(sizeof(struct wh_boot_info), 64) +
 			 wh_align_up(sizeof(struct wh_boot_control), 64) + sizeof scratch->device +
 			 STRINGS_SIZE;

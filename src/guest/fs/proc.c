@@ -4,9 +4,11 @@
 
 #include "root_priv.h"
 #include <stdarg.h>
+#include <cpu/image.h>
 #include <fs/tmpfs.h>
 #include <kern/mem.h>
 #include <kern/plat.h>
+#include <wherry/base/checked.h>
 #include <wherry/base/diag.h>
 #include <wherry/base/errors.h>
 
@@ -124,17 +126,38 @@ static void proc_filesystems(struct text *t)
 	put(t, "nodev\ttmpfs\nnodev\tproc\nnodev\t9p\n");
 }
 
+static void put_map(struct text *t, uint64_t start, uint64_t end, const char *access,
+		    const char *name)
+{
+	if (start < end)
+		put(t, "%llx-%llx %s 00000000 00:00 0 %s\n", (unsigned long long)start,
+		    (unsigned long long)end, access, name);
+}
+
+/* As the machine protects them: what was sealed after relocation is not writable. */
 static void proc_self_maps(struct text *t)
 {
 	const struct wh_boot_info *b = kern_boot();
-	put(t, "%llx-%llx r-xp 00000000 00:00 0 %s\n", (unsigned long long)b->image_start,
-	    (unsigned long long)b->ram_base, comm());
-	put(t, "%llx-%llx rw-p 00000000 00:00 0 %s\n", (unsigned long long)b->ram_base,
-	    (unsigned long long)b->heap_start, comm());
-	put(t, "%llx-%llx rw-p 00000000 00:00 0 [heap]\n", (unsigned long long)b->heap_start,
-	    (unsigned long long)b->heap_end);
-	put(t, "%llx-%llx rw-p 00000000 00:00 0 [stack]\n", (unsigned long long)b->stack_low,
-	    (unsigned long long)b->stack_top);
+	const struct elf_segment *s = cpu_image_segments();
+	uint64_t sealed_end = 0;
+	for (unsigned i = 0; i < cpu_image_header.phnum; i++)
+		if (s[i].type == PT_GNU_RELRO)
+			sealed_end =
+				wh_align_down(b->image_base + s[i].vaddr + s[i].memsz, KERN_PAGE);
+	for (unsigned i = 0; i < cpu_image_header.phnum; i++) {
+		uint64_t start = wh_align_down(b->image_base + s[i].vaddr, KERN_PAGE);
+		uint64_t end = wh_align_up(b->image_base + s[i].vaddr + s[i].memsz, KERN_PAGE);
+		if (s[i].type != PT_LOAD)
+			continue;
+		if (!(s[i].flags & PF_W)) {
+			put_map(t, start, end, s[i].flags & PF_X ? "r-xp" : "r--p", comm());
+			continue;
+		}
+		put_map(t, start, sealed_end, "r--p", comm());
+		put_map(t, start > sealed_end ? start : sealed_end, b->heap_start, "rw-p", comm());
+	}
+	put_map(t, b->heap_start, b->heap_end, "rw-p", "[heap]");
+	put_map(t, b->stack_low, b->stack_top, "rw-p", "[stack]");
 }
 
 static void proc_self_stat(struct text *t)

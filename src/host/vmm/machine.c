@@ -62,7 +62,7 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 {
 	const struct wh_vmm_image *image = m->image;
 	struct vmm_layout *l = &m->layout;
-	uint64_t stack = wh_align_up(image->manifest.stack_size, VMM_PAGE);
+	uint64_t stack = wh_manifest_stack(image->manifest.stack_size, memory_size);
 	uint64_t small;
 	uint64_t data = wh_align_up(image->end, VMM_PAGE) - image->ram_start;
 

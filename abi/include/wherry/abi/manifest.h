@@ -44,9 +44,20 @@ struct wh_manifest {
 	uint64_t trap_return;    /* proc: calls rt_sigreturn; the handler's restorer */
 	uint64_t memory_min;     /* bytes of RAM below which the image refuses to start */
 	uint64_t memory_default; /* bytes of RAM when the user says nothing */
-	uint64_t stack_size;     /* bytes of the first thread's stack */
+	uint64_t stack_size;     /* least bytes of the first thread's stack: wh_manifest_stack */
 	char name[64];           /* NUL-terminated, for people */
 };
+
+/* Bytes of the first thread's stack in a guest with ram_size bytes: Linux programs count on 8 MiB, which only
+ * costs memory where it is touched, but a small guest needs its addresses for its heap. */
+#define WH_MANIFEST_STACK_USUAL (8ull << 20)
+static inline uint64_t wh_manifest_stack(uint64_t stack_size, uint64_t ram_size)
+{
+	uint64_t share =
+		ram_size / 8 < WH_MANIFEST_STACK_USUAL ? ram_size / 8 : WH_MANIFEST_STACK_USUAL;
+	uint64_t size = stack_size > share ? stack_size : share;
+	return (size + 4095) & ~(uint64_t)4095;
+}
 
 /* Section (not loaded, kept by strip) that says which kernel units are inside:
  * text lines, see docs/spec/units.md. */

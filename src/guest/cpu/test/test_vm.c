@@ -225,7 +225,7 @@ static void makes_boot_info(void)
 	CHECK_EQ(b->magic, WH_BOOT_MAGIC);
 	CHECK_EQ(b->engine, WH_BOOT_ENGINE_PVH);
 	CHECK_EQ(b->ram_base + b->ram_size, base + size);
-	CHECK_EQ(b->stack_top - b->stack_low, 0x10000);
+	CHECK_EQ(b->stack_top - b->stack_low, 0x7f000); /* an eighth of the memory */
 	CHECK(b->heap_start >= image.end && b->heap_end > b->heap_start);
 	CHECK(b->control >= b->heap_end && b->strings + b->strings_size < b->trap_stack_top);
 	CHECK(b->trap_stack_top <= b->stack_low - 4096);
