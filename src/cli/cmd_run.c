@@ -130,6 +130,7 @@ static int make_machine(struct run *r, uint64_t started, uint64_t opened)
 		.name = o->name,
 		.argv = o->argv,
 		.envp = o->env,
+		.workdir = o->workdir,
 		.log = r->log,
 		.exited = guest_ended,
 		.serial = serial_text,

@@ -47,7 +47,8 @@ struct run_options {
 	unsigned volume_count;
 	unsigned env_count;
 	const char *name;
-	bool timeline, verbose, host_loopback;
+	const char *workdir; /* absolute; NULL = / */
+	bool timeline, verbose, host_loopback, here;
 	struct net_control_options control;
 	/* kernels only */
 	const char *initrd, *append;

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <wherry/base/errors.h>
 
 #include <wherry/pc.h>
@@ -29,6 +30,8 @@ enum {
 	OPT_APPEND,
 	OPT_CPUS,
 	OPT_TRACE_EXITS,
+	OPT_WORKDIR,
+	OPT_HERE,
 };
 
 static const struct cli_option options[] = {
@@ -43,6 +46,9 @@ static const struct cli_option options[] = {
 	  "a disk, /dev/NAME in the guest" },
 	{ OPT_VOLUME, "volume", 'v', "DIR:PATH[:ro]", "share a folder with the guest" },
 	{ OPT_ENV, "env", 'e', "K=V", "set a variable of the guest's environment" },
+	{ OPT_WORKDIR, "workdir", 'w', "PATH", "where the program starts, instead of /" },
+	{ OPT_HERE, "here", 0, NULL,
+	  "as a program of the host: its working directory and environment" },
 	{ OPT_NAME, "name", 0, "NAME", "the machine's and host's name" },
 	{ OPT_SANDBOX, "sandbox", 0, "LEVEL", "proc engine: auto, strict or minimal" },
 	{ OPT_INITRD, "initrd", 0, "FILE", "kernels: initial RAM disk, or first module" },
@@ -184,6 +190,38 @@ static int add_env(struct run_options *o, const char *value)
 	return 0;
 }
 
+static bool has_variable(const struct run_options *o, const char *variable)
+{
+	size_t n = strcspn(variable, "=") + 1;
+	for (unsigned i = 0; i < o->env_count; i++)
+		if (!strncmp(o->env[i], variable, n))
+			return true;
+	return false;
+}
+
+/* --here: what a program of the host would find. What other options say counts more. */
+static int add_surroundings(struct run_options *o)
+{
+	char folder[WH_BOOT_PATH_SIZE], volume[2 * WH_BOOT_PATH_SIZE];
+	if (!getcwd(folder, sizeof folder) || strchr(folder, ':')) {
+		cli_error("--here: the working directory's path is gone, has a colon, or is longer "
+			  "than %u "
+			  "bytes",
+			  WH_BOOT_PATH_SIZE - 1);
+		return CLI_BAD;
+	}
+	bool at_root = folder[1] == 0; /* sharing all of the host is more than was asked for */
+	wh_format(volume, sizeof volume, "%s:%s", folder, folder);
+	if (!at_root && add_volume(o, volume))
+		return CLI_BAD;
+	if (!at_root && !o->workdir)
+		o->workdir = o->volumes[o->volume_count - 1].path;
+	for (char **e = environ; *e && o->env_count < RUN_ENV_MAX; e++)
+		if (!has_variable(o, *e))
+			o->env[o->env_count++] = *e;
+	return 0;
+}
+
 static int take_memory(struct run_options *o, const char *value)
 {
 	int error = cli_parse_size(value, &o->memory_size);
@@ -251,6 +289,16 @@ static int take(struct run_options *o, int id, const char *value)
 		return add_volume(o, value);
 	case OPT_ENV:
 		return add_env(o, value);
+	case OPT_WORKDIR:
+		if (*value != '/') {
+			cli_error("--workdir %s: say a path that begins with a slash", value);
+			return CLI_BAD;
+		}
+		o->workdir = value;
+		return 0;
+	case OPT_HERE:
+		o->here = true;
+		return 0;
 	case OPT_HOST_LOOPBACK:
 		o->host_loopback = true;
 		return 0;
@@ -309,6 +357,8 @@ int run_options_read(struct run_options *o, int argc, char **argv)
 		cli_error("run: name an image (see: wherry run --help)");
 		return CLI_BAD;
 	}
+	if (o->here && add_surroundings(o))
+		return CLI_BAD;
 	/* The guest's argv is the tail of ours, with the image's name put before it. */
 	o->replaced_at = p.index - 1;
 	o->replaced = argv[p.index - 1];

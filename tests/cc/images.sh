@@ -42,6 +42,26 @@ nm canary.o | grep -q __stack_chk_fail || fail "no stack protector"
 PATH=$(dirname "$WHERRY"):$PATH ok "direct" ./hello
 says out hello "direct"
 WHERRY=$WHERRY status 0 "direct, WHERRY" env PATH=/nonexistent ./hello
+# Executed directly it has the working directory and the environment; run by name it has neither.
+cat >here.c <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+	char folder[4096];
+	FILE *f = fopen("here.out", "w");
+	printf("%s %s\n", getcwd(folder, sizeof folder), getenv("HERE") ? getenv("HERE") : "nothing");
+	return !f || fputs("made", f) < 0 || fclose(f);
+}
+END
+ok "here.c" "$WHERRY" cc -o here here.c
+ok "run, not here" env HERE=set "$WHERRY" run ./here
+says out "/ nothing" "run, not here"
+[ ! -e here.out ] || fail "an image that was run wrote into the working directory"
+HERE=set WHERRY=$WHERRY ok "here" ./here
+says out "$PWD set" "here"
+[ "$(cat here.out)" = made ] || fail "an image that was executed did not write into the working directory"
 status 126 "direct, no command" env -u WHERRY PATH=/nonexistent ./hello
 says err "wherry run" "direct, no command"
 

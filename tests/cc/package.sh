@@ -44,6 +44,13 @@ cat >conftest.c <<'EOF'
 int main(void) { FILE *f = fopen("/dev/null", "r"); return !f || sizeof(long) != 8; }
 EOF
 $CC $CFLAGS -o conftest conftest.c && ./conftest && echo "checking size of long... 8"
+# AC_COMPUTE_INT reads what the program wrote into the working directory.
+cat >conftest.c <<'EOF'
+#include <stdio.h>
+int main(void) { FILE *f = fopen("conftest.val", "w"); return !f || fprintf(f, "%d", (int)sizeof(void *)) < 0 || fclose(f); }
+EOF
+$CC $CFLAGS -o conftest conftest.c && ./conftest
+defines="$defines -DSIZEOF_VOID_P=$(cat conftest.val)"
 sed "s|@CC@|$CC|; s|@DEFINES@|$defines|; s|@AR@|$AR|; s|@RANLIB@|$RANLIB|" Makefile.in >Makefile
 END
 cat >greet-1.0/Makefile.in <<'END'
@@ -63,7 +70,7 @@ cat >greet-1.0/src/greet.c <<'END'
 #include <string.h>
 const char *greet(void)
 {
-#if HAVE_strlcpy && HAVE_getline && HAVE_epoll_create1 && HAVE_LIB_m && HAVE_sys_epoll_h && HAVE_linux_types_h
+#if SIZEOF_VOID_P == 8 && HAVE_strlcpy && HAVE_getline && HAVE_epoll_create1 && HAVE_LIB_m && HAVE_sys_epoll_h && HAVE_linux_types_h
 #if !HAVE_arc4random_buf_no_such && !HAVE_LIB_no_such && !HAVE_no_such_h && !HAVE_gnu_libc_version_h
 	return "found the truth";
 #endif

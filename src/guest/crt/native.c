@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * What happens when an image is executed as a Linux program: it becomes
- * `wherry run IMAGE -- ARGUMENTS...`, so that a build that runs what it has built
+ * `wherry run --here IMAGE -- ARGUMENTS...`, so that a build that runs what it has built
  * (configure probes, code generators, tests) works. $WHERRY names the command, else
  * $PATH is searched.
  *
@@ -79,10 +79,11 @@ void wh_native_main(uint64_t *vector)
 		if (aux[0] == AUX_EXECFN)
 			image = (char *)aux[1];
 
-	char **new_argv = __builtin_alloca((argc + 5) * sizeof *new_argv);
+	char **new_argv = __builtin_alloca((argc + 6) * sizeof *new_argv);
 	uint64_t n = 0;
 	new_argv[n++] = (char *)"wherry";
 	new_argv[n++] = (char *)"run";
+	new_argv[n++] = (char *)"--here";
 	new_argv[n++] = image;
 	new_argv[n++] = (char *)"--";
 	for (uint64_t i = 1; i < argc; i++)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <fs/vfs.h>
 #include <kern/mem.h>
+#include <kern/plat.h>
 #include <wherry/base/errors.h>
 
 int fs_path_check(const char *path)
@@ -72,4 +73,27 @@ int fs_edit_slash(const struct fs_path *p)
 		return r;
 	fs_node_unref(n);
 	return -WH_EEXIST;
+}
+
+/* Started after the mounts, one of which may hold it. */
+int fs_workdir_init(void);
+int fs_workdir_init(void)
+{
+	const struct wh_boot_info *b = kern_boot();
+	struct fs_path p;
+	if (!b->workdir)
+		return 0;
+	struct fs_node *root = fs_root();
+	int r = fs_walk(root, (const char *)(uintptr_t)b->workdir, FS_WALK_FOLLOW, &p);
+	fs_node_unref(root);
+	if (r < 0)
+		return r;
+	if (!fs_node_is(p.node, LX_S_IFDIR)) {
+		fs_path_fini(&p);
+		return -WH_ENOTDIR;
+	}
+	fs_cwd_set(p.node);
+	p.node = NULL;
+	fs_path_fini(&p);
+	return 0;
 }

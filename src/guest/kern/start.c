@@ -23,6 +23,7 @@ WEAK int fs_init(void);
 WEAK int drv_blk_init(void);
 WEAK int drv_9p_init(void);
 WEAK int fs_mount_9p_init(void);
+WEAK int fs_workdir_init(void);
 WEAK int drv_net_init(void);
 WEAK int net_guest_init(void);
 extern uint32_t kern_random_key[8] WEAK; /* only when somebody wants random bytes */
@@ -33,10 +34,15 @@ static void start_units(void)
 		const char *name;
 		int (*init)(void);
 	} units[] = {
-		{ "signals", posix_signal_init },  { "console", drv_console_init },
-		{ "rng", drv_rng_init },           { "files", fs_init },
-		{ "block devices", drv_blk_init }, { "9p devices", drv_9p_init },
-		{ "mounts", fs_mount_9p_init },    { "network device", drv_net_init },
+		{ "signals", posix_signal_init },
+		{ "console", drv_console_init },
+		{ "rng", drv_rng_init },
+		{ "files", fs_init },
+		{ "block devices", drv_blk_init },
+		{ "9p devices", drv_9p_init },
+		{ "mounts", fs_mount_9p_init },
+		{ "in the working directory", fs_workdir_init },
+		{ "network device", drv_net_init },
 		{ "network", net_guest_init },
 	};
 	for (size_t i = 0; i < WH_ARRAY_COUNT(units); i++) {

@@ -47,13 +47,15 @@ static bool strings_size(const char *const *list, uint64_t *size, uint32_t *coun
 	return true;
 }
 
-static void copy_strings(uint8_t *to, const char *const *list)
+/* Returns the end of what it wrote. */
+static uint8_t *copy_strings(uint8_t *to, const char *const *list)
 {
 	for (; list && *list; list++) {
 		size_t n = wh_strlen(*list) + 1;
 		memcpy(to, *list, n);
 		to += n;
 	}
+	return to;
 }
 
 /* Places everything for `memory_size` bytes of RAM. */
@@ -248,8 +250,11 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_config *config, s
 {
 	uint64_t strings = 0;
 	uint32_t argc, envc;
+	const char *const workdir[] = { config->workdir, NULL };
+	uint32_t workdir_count;
 	if (!strings_size(config->argv, &strings, &argc) ||
-	    !strings_size(config->envp, &strings, &envc))
+	    !strings_size(config->envp, &strings, &envc) ||
+	    !strings_size(workdir, &strings, &workdir_count))
 		return wh_diag_set(diag, -WH_E2BIG, "arguments and environment are over %u KiB",
 				   WH_BOOT_STRINGS_SIZE_MAX >> 10);
 	int error = choose_engine(m, config->engine, diag);
@@ -285,10 +290,12 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_config *config, s
 	m->info->strings_size = (uint32_t)strings;
 	m->info->argc = argc;
 	m->info->envc = envc;
-	copy_strings(to, config->argv);
-	for (uint32_t i = 0; i < argc; i++)
-		to += wh_strlen((char *)to) + 1;
-	copy_strings(to, config->envp);
+	to = copy_strings(to, config->argv);
+	to = copy_strings(to, config->envp);
+	if (config->workdir)
+		m->info->workdir = m->layout.strings +
+				   (uint64_t)(to - (uint8_t *)vmm_ram_at(m, m->layout.strings));
+	copy_strings(to, workdir);
 	return 0;
 }
 

@@ -205,6 +205,7 @@ struct wh_boot_info {
 	uint8_t entropy[64];      /* IN fresh random bytes; the guest wipes them after use */
 	struct wh_boot_net net;   /* IN valid with WH_BOOT_NET_STATIC */
 	char hostname[64];        /* IN NUL-terminated */
+	wh_abi_gaddr workdir;     /* IN where the program starts, NUL-terminated; 0 = in / */
 };
 
 /* System calls that the proc engine's filter lets through, all others end the

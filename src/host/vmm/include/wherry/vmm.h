@@ -107,6 +107,7 @@ struct wh_vmm_config {
 	/* kvm: bytes from the guest's serial port, where the kernel writes before (and besides) the
 	 * console. Optional. */
 	void (*serial)(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size);
+	const char *workdir; /* where the program starts; NULL = in / */
 };
 
 int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *image,
