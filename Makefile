@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 # Warnings are errors with the compiler that developers use; a newer one may know more of them.
 WERROR ?= $(shell gcc -dumpversion 2>/dev/null | grep -qx '12.*' && echo -Dwerror=true)
 
-.PHONY: all deps demo test test-asan bench install format check clean
+.PHONY: all deps demo test test-asan ports bench install format check clean
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
@@ -30,6 +30,10 @@ test-asan:
 	[ -f $(BUILD)-asan/build.ninja ] || meson setup $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false -Dguest=false $(WERROR)
 	ninja -C $(BUILD)-asan
 	meson test -C $(BUILD)-asan --print-errorlogs
+
+# Well-known programs as images: make ports, or make ports PORTS="redis nginx"
+ports: all
+	ports/build --wherry $(BUILD)/src/cli/wherry --out $(BUILD)/ports $(PORTS)
 
 bench: all
 	bench/run $(BUILD)
