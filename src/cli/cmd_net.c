@@ -43,6 +43,7 @@ enum {
 	OPT_SEARCH,
 	OPT_NAME,
 	OPT_SET,
+	OPT_LIMIT,
 };
 
 static const struct cli_option options[] = {
@@ -67,6 +68,8 @@ static const struct cli_option options[] = {
 	{ OPT_READY_FD, "ready-fd", 0, "FD", "write a line to FD when the network serves" },
 	{ OPT_CONTROL, "control", 0, "PATH",
 	  "socket for expose, rules, flows... (or WHERRY_CONTROL)" },
+	{ OPT_LIMIT, "limit", 0, "LIMITS",
+	  "of each guest: out|in BYTES a second, connects|flows N" },
 	{ OPT_SET, "set", 0, "REQUEST",
 	  "do this at the start, e.g. 'dns forward corp.test 10.1.1.1'" },
 	{ OPT_JSON, "json", 0, NULL, "rules, flows...: lines of JSON" },
@@ -75,9 +78,10 @@ static const struct cli_option options[] = {
 
 const struct cli_command cli_command_net = {
 	.name = "net",
-	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
-		    "serve --listen ADDRESS [OPTIONS] | "
-		    "expose|unexpose|rules|flows|stats|pcap|dns|policy|leases --control PATH",
+	.synopsis =
+		"run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
+		"serve --listen ADDRESS [OPTIONS] | "
+		"expose|unexpose|rules|flows|stats|pcap|dns|policy|leases|limits --control PATH",
 	.summary = "give a program, a namespace or machines a network without privileges",
 	.details =
 		"Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
@@ -86,7 +90,7 @@ const struct cli_command cli_command_net = {
 		"expose HOST:GUEST, unexpose ID, rules, flows, stats, pcap start FILE, pcap stop,\n"
 		"dns [add NAME ADDRESS | remove NAME | forward DOMAIN SERVER...], policy "
 		"[allow|deny RULE | remove ID],\n"
-		"leases [fix MAC ADDRESS | remove MAC].",
+		"leases [fix MAC ADDRESS | remove MAC], limits [out|in BYTES] [connects|flows N].",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
 	.run = cmd_net,
@@ -192,6 +196,8 @@ static int option_take(struct net_options *o, int id, const char *value)
 		return 0;
 	case OPT_NAME:
 		return net_command_take(&o->control, "dns add", value, '=');
+	case OPT_LIMIT:
+		return net_command_take(&o->control, "limits", value, 0);
 	case OPT_SET:
 		return net_command_take(&o->control, NULL, value, 0);
 	case OPT_NTP:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * wherry net expose | unexpose | rules | flows | stats | pcap | dns | policy, and the socket that answers
+ * wherry net expose | unexpose | rules | flows | stats and others, and the socket that answers
  * them. The protocol is docs/spec/gateway-control.md; with --json its lines are printed as they come.
  */
 #include <errno.h>
@@ -212,6 +212,7 @@ static const struct verb {
 	{ "dns", 0, 6, dns_show,
 	  "[add NAME ADDRESS | remove NAME | forward DOMAIN SERVER... | unforward DOMAIN | "
 	  "servers SERVER...|host | filter aaaa|a|none]" },
+	{ "limits", 0, 6, stats_show, "[out BYTES] [in BYTES] [connects N] [flows N]" },
 	{ "leases", 0, 3, lease_show, "[fix MAC ADDRESS | remove MAC]" },
 	{ "policy", 0, 3, policy_show,
 	  "[allow RULE [BEFORE-ID] | deny RULE [BEFORE-ID] | remove ID]" },

@@ -190,6 +190,9 @@ static const struct counter counters[] = {
 	BIG(dhcp_declined),
 	BIG(descriptors_refused),
 	BIG(policy_denied),
+	BIG(limit_refused),
+	BIG(rate_waits),
+	BIG(rate_dropped),
 	BIG(tcp_flows),
 	BIG(tcp_pending),
 	BIG(udp_flows),
@@ -527,6 +530,64 @@ static void policy(struct control_client *c, const struct words *w)
 		done(c);
 }
 
+/* ---- limits ---- */
+
+/* 64, 100K, 20M, 1G; bytes or things. */
+static bool number_parse(const char *text, uint64_t max, uint64_t *ret_number)
+{
+	static const char units[] = "KMG";
+	uint64_t n = 0;
+	const char *p = text;
+	for (; *p >= '0' && *p <= '9'; p++)
+		if ((n = n * 10 + (uint64_t)(*p - '0')) > max)
+			return false;
+	if (p == text)
+		return false;
+	for (unsigned i = 0; *p && units[i]; i++)
+		if (*p == units[i]) {
+			n <<= 10 * (i + 1);
+			p++;
+			break;
+		}
+	*ret_number = n;
+	return !*p && n <= max;
+}
+
+static void limits(struct control_client *c, const struct words *w)
+{
+	struct wh_gateway_limits l;
+	wh_gateway_limits_get(c->control->gateway, &l);
+	bool good = w->count % 2;
+	for (uint32_t i = 1; good && i < w->count; i += 2) {
+		uint64_t n = 0;
+		bool rate = wh_streq(w->at[i], "out") || wh_streq(w->at[i], "in");
+		good = number_parse(w->at[i + 1], rate ? 1ull << 50 : UINT32_MAX, &n);
+		if (wh_streq(w->at[i], "out"))
+			l.rate_out = n;
+		else if (rate)
+			l.rate_in = n;
+		else if (wh_streq(w->at[i], "connects"))
+			l.connects = (uint32_t)n;
+		else if (wh_streq(w->at[i], "flows"))
+			l.flows = (uint32_t)n;
+		else
+			good = false;
+	}
+	if (!good) {
+		failed(c, -WH_EINVAL,
+		       "limits, or limits [out BYTES] [in BYTES] [connects N] [flows N], a second "
+		       "and "
+		       "guest; 0 = none");
+		return;
+	}
+	wh_gateway_limits_set(c->control->gateway, &l);
+	if (w->count == 1)
+		control_print(c, "{\"out\":%llu,\"in\":%llu,\"connects\":%u,\"flows\":%u}\n",
+			      (unsigned long long)l.rate_out, (unsigned long long)l.rate_in,
+			      l.connects, l.flows);
+	done(c);
+}
+
 /* ---- leases ---- */
 
 static void leases_list(struct control_client *c)
@@ -596,9 +657,10 @@ static const struct command {
 	uint32_t min, max; /* words */
 	void (*run)(struct control_client *client, const struct words *words);
 } commands[] = {
-	{ "rules", 1, 1, rules }, { "expose", 2, 2, expose }, { "unexpose", 2, 2, unexpose },
-	{ "flows", 1, 1, flows }, { "stats", 1, 1, stats },   { "pcap", 2, 2, pcap },
-	{ "dns", 1, 7, dns },     { "policy", 1, 4, policy }, { "leases", 1, 4, leases },
+	{ "rules", 1, 1, rules },   { "expose", 2, 2, expose }, { "unexpose", 2, 2, unexpose },
+	{ "flows", 1, 1, flows },   { "stats", 1, 1, stats },   { "pcap", 2, 2, pcap },
+	{ "dns", 1, 7, dns },       { "policy", 1, 4, policy }, { "leases", 1, 4, leases },
+	{ "limits", 1, 7, limits },
 };
 
 /* false: too many words, or bytes that are not ASCII text. */

@@ -98,6 +98,9 @@ static int inner_send(struct wh_net_port *inner, const struct wh_net_frame *fram
 	struct wh_gateway *gateway = inner->provider;
 	if (!gateway->port)
 		return -WH_EAGAIN;
+	enum guests_verdict verdict = guests_may_get(gateway, frame);
+	if (verdict != GUESTS_PASS)
+		return verdict == GUESTS_WAIT ? -WH_EAGAIN : 0;
 	int error = gateway->port->send(gateway->port, frame);
 	if (!error && gateway->pcap_fd >= 0)
 		pcap_frame(gateway, frame);
@@ -141,6 +144,8 @@ static int gateway_receive(struct wh_net_port *port, const struct wh_net_frame *
 {
 	struct wh_gateway *gateway = port->user;
 	link_refresh(gateway);
+	if (!guests_may_send(gateway, frame))
+		return -WH_EAGAIN;
 	if (gateway->pcap_fd >= 0)
 		pcap_frame(gateway, frame);
 	if (!wh_list_empty(&gateway->tcp_refused) && !is_refusal(frame))
@@ -158,7 +163,7 @@ bool gateway_source_mac(const struct wh_gateway *gateway, uint8_t ret_mac[6])
 	return frame && wh_iov_read(frame->iov, frame->iov_count, 6, ret_mac, 6) == 6;
 }
 
-static void gateway_writable(struct wh_net_port *port)
+void gateway_writable(struct wh_net_port *port)
 {
 	struct wh_gateway *gateway = port->user;
 	link_refresh(gateway);
@@ -191,6 +196,7 @@ void wh_gateway_detach(struct wh_gateway *gateway)
 	echo_fini(gateway);
 	dns_fini(gateway);
 	wh_loop_timer_stop(gateway->loop, &gateway->advert_timer);
+	wh_loop_timer_stop(gateway->loop, &gateway->rate_timer);
 	gateway->port->receive = NULL;
 	gateway->port->writable = NULL;
 	gateway->port->user = NULL;
@@ -405,6 +411,7 @@ static void settings_take(struct wh_gateway *gateway, const struct wh_gateway_co
 		or_default(config->descriptors_reserve, WH_GATEWAY_DESCRIPTORS_RESERVE);
 	gateway->dns_timeout_ns = config->dns_timeout_ms * GATEWAY_MS;
 	gateway->dns_filter = config->dns_filter;
+	gateway->limits = config->limits;
 	gateway->ntp_count = config->ntp_count;
 	memcpy(gateway->ntp, config->ntp, sizeof gateway->ntp);
 	gateway->resolver_count = config->resolver_count;
@@ -461,6 +468,7 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	wh_loop_timer_init(&gateway->retry_timer, tcp_retry_expired, gateway);
 	wh_loop_timer_init(&gateway->resume_timer, rules_resume_expired, gateway);
 	wh_loop_timer_init(&gateway->advert_timer, advert_expired, gateway);
+	wh_loop_timer_init(&gateway->rate_timer, guests_resume, gateway);
 	gateway->hook = (struct wh_loop_hook){ .before_sleep = gateway_before_sleep,
 					       .after_sleep = gateway_after_sleep,
 					       .ctx = gateway };

@@ -110,6 +110,22 @@ struct lease {
 	uint64_t expires_ns;
 };
 
+struct bucket {
+	int64_t tokens;
+	uint64_t filled_ns; /* 0 = never */
+};
+
+#define GUESTS_MAX 32u
+
+/* One guest's share, see guests.c. */
+struct account {
+	uint8_t mac[6];
+	bool held;        /* its frames wait for tokens */
+	uint64_t used_ns; /* 0 = this place is free */
+	uint32_t tcp_flows, udp_flows;
+	struct bucket out, in, connects;
+};
+
 struct wh_gateway {
 	struct wh_loop *loop;
 	struct wh_net *net;
@@ -180,6 +196,11 @@ struct wh_gateway {
 	const struct wh_net_frame *frame; /* that is being handed in */
 	struct wh_list watchers;          /* events.c */
 
+	struct wh_gateway_limits limits;
+	struct account accounts[GUESTS_MAX + 1]; /* the last one is for all others */
+	struct wh_loop_timer rate_timer;
+	bool rate_blocked; /* the stack waits for tokens */
+
 	struct wh_gateway_stats stats;
 	char text[]; /* the config's strings */
 };
@@ -210,6 +231,22 @@ static inline bool gateway_is_own(const struct wh_gateway *gateway, const struct
 uint16_t gateway_random_port(struct wh_gateway *gateway);
 /* Who has sent the frame that is being handed in; false: none is. */
 bool gateway_source_mac(const struct wh_gateway *gateway, uint8_t ret_mac[6]);
+
+void gateway_writable(struct wh_net_port *port);
+
+/* ---- guests.c ---- */
+
+struct account *account_of(struct wh_gateway *gateway, const uint8_t mac[6]);
+struct account *account_now(struct wh_gateway *gateway); /* of the frame that is being handed in */
+/* May it open a connection? Counts. */
+bool account_connect(struct wh_gateway *gateway, struct account *account);
+/* May it have one more UDP flow? Else it gives up one of its own. */
+bool account_may_udp(struct wh_gateway *gateway, const struct account *account);
+/* false: the frame is to be held; the port's resume follows. */
+bool guests_may_send(struct wh_gateway *gateway, const struct wh_net_frame *frame);
+enum guests_verdict { GUESTS_PASS, GUESTS_WAIT, GUESTS_DROP };
+enum guests_verdict guests_may_get(struct wh_gateway *gateway, const struct wh_net_frame *frame);
+void guests_resume(struct wh_loop_timer *timer);
 
 /* ---- text.c ---- */
 

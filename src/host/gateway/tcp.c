@@ -48,6 +48,7 @@ struct tcp_flow {
 	struct wh_loop_fd watch;
 	struct rule *rule;        /* GUEST_*: the published port; NULL = it is gone */
 	struct wh_net_end client; /* GUEST_* */
+	struct account *account;  /* of the guest that began it, or NULL */
 	uint64_t begun_ns;
 	uint32_t id;
 	uint8_t state;
@@ -116,6 +117,8 @@ static void flow_free(struct tcp_flow *flow)
 	wh_list_remove(&flow->refused);
 	wh_assert(gateway->tcp_flow_count > 0);
 	gateway->tcp_flow_count--;
+	if (flow->account)
+		flow->account->tcp_flows--;
 	struct wh_loop_fd watch = flow->watch;
 	gateway->host->watch_forget(gateway->host_ctx, gateway->loop, &flow->watch);
 	pool_put(&gateway->tcp_pool, flow);
@@ -347,6 +350,12 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 		gateway->stats.tcp_out_refused++;
 		return false;
 	}
+	struct account *account = account_now(gateway);
+	if (!account_connect(gateway, account)) {
+		gateway->stats.tcp_out_refused++;
+		wh_net_tcp_refuse(s, 0); /* the guest's SYN comes again */
+		return true;
+	}
 	struct tcp_flow *flow = NULL;
 	if (gateway->tcp_pending < gateway->tcp_pending_max &&
 	    gateway->tcp_flow_count < gateway->tcp_flows_max)
@@ -355,6 +364,8 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 		gateway->stats.tcp_out_refused++;
 		return false;
 	}
+	flow->account = account;
+	account->tcp_flows++;
 	flow->state = HOST_CONNECTING;
 	flow->tcp = s;
 	pending_begin(flow, NULL);

@@ -53,6 +53,7 @@ struct udp_flow {
 	struct wh_loop_timer timer;
 	struct wh_net_end guest;
 	uint64_t used_ns, timeout_ns, begun_ns, bytes_out, bytes_in;
+	struct account *account; /* OUT */
 	uint32_t id;
 	/* OUT */
 	struct wh_net_end peer; /* that was sent to last */
@@ -186,6 +187,8 @@ static void flow_free(struct udp_flow *flow)
 	wh_loop_timer_stop(gateway->loop, &flow->timer);
 	wh_assert(gateway->udp_flow_count > 0);
 	gateway->udp_flow_count--;
+	if (flow->account)
+		flow->account->udp_flows--;
 	struct wh_loop_fd watch = flow->watch;
 	gateway->host->watch_forget(gateway->host_ctx, gateway->loop, &flow->watch);
 	pool_put(&gateway->udp->pool, flow);
@@ -418,13 +421,34 @@ static void flow_readable(struct wh_loop_fd *watch, uint32_t events)
 
 /* ---- from the guest ---- */
 
+/* The least recently used flow of this guest, or of all (NULL), goes. false: there is none. */
+static bool evict(struct wh_gateway *gateway, const struct account *account)
+{
+	WH_LIST_FOR_EACH(node, &gateway->udp->flows) {
+		struct udp_flow *flow = WH_LIST_ENTRY(node, struct udp_flow, used);
+		if (account ? flow->account != account : flow->watch.fd < 0)
+			continue;
+		gateway->stats.udp_evicted++;
+		flow_free(flow);
+		return true;
+	}
+	return false;
+}
+
 static struct udp_flow *out_open(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
 				 bool is4)
 {
+	struct account *account = account_now(gateway);
+	if (!account_may_udp(gateway, account) && !evict(gateway, account)) {
+		gateway->stats.limit_refused++;
+		return NULL;
+	}
 	struct udp_flow *flow = flow_new(gateway);
 	if (!flow)
 		return NULL;
 	int fd = socket_open(gateway, is4 ? AF_INET : AF_INET6, SOCK_DGRAM, IPPROTO_UDP);
+	if ((fd == -WH_EMFILE || fd == -WH_ENFILE) && evict(gateway, NULL))
+		fd = socket_open(gateway, is4 ? AF_INET : AF_INET6, SOCK_DGRAM, IPPROTO_UDP);
 	int error = fd < 0 ? fd : 0;
 	flow->watch.fd = fd < 0 ? -1 : fd;
 	if (!error) {
@@ -440,6 +464,8 @@ static struct udp_flow *out_open(struct wh_gateway *gateway, const struct wh_net
 	}
 	flow->guest = tuple->remote;
 	flow->is4 = is4;
+	flow->account = account;
+	account->udp_flows++;
 	if (tuple->local.port == 53)
 		flow->timeout_ns = TIMEOUT_DNS_NS;
 	flow_insert(flow);

@@ -79,6 +79,14 @@ struct wh_gateway_host; /* host system calls behind functions: gateway_host.h, f
 /* Addresses of the host's version only: the DNS server answers that there are none of the other. */
 enum wh_gateway_filter { WH_GATEWAY_FILTER_NONE, WH_GATEWAY_FILTER_AAAA, WH_GATEWAY_FILTER_A };
 
+/* Of one guest, which is a MAC; 0 = no limit. A connection over its rate is not answered, so that the guest tries
+ * again; frames over theirs wait. */
+struct wh_gateway_limits {
+	uint64_t rate_out, rate_in; /* bytes of frames a second, out = from the guest */
+	uint32_t connects;          /* TCP connections that it may open in a second */
+	uint32_t flows; /* TCP and UDP flows that it has begun; of UDP the oldest one goes */
+};
+
 struct wh_gateway_config {
 	size_t size;
 	struct wh_log log;
@@ -101,6 +109,7 @@ struct wh_gateway_config {
 	const char *hosts;       /* NULL = /etc/hosts, "" = none */
 	uint32_t tcp_flows_max, tcp_pending_max, udp_flows_max, descriptors_reserve;
 	uint32_t tcp_buffer_max; /* per flow and direction, power of two; 0 = 1 MiB */
+	struct wh_gateway_limits limits;
 	uint32_t boot_window_ms;
 	uint32_t dns_timeout_ms; /* until the next server is asked; 0 = resolv.conf's, or 1500 */
 	enum wh_gateway_filter dns_filter;
@@ -260,6 +269,9 @@ struct wh_gateway_policy_entry {
 uint32_t wh_gateway_policy_list(const struct wh_gateway *gateway,
 				struct wh_gateway_policy_entry *list, uint32_t max);
 
+void wh_gateway_limits_set(struct wh_gateway *gateway, const struct wh_gateway_limits *limits);
+void wh_gateway_limits_get(const struct wh_gateway *gateway, struct wh_gateway_limits *ret_limits);
+
 /* ---- Names ------------------------------------------------------------------------------- */
 
 #define WH_GATEWAY_NAMES_MAX 64u
@@ -345,6 +357,9 @@ struct wh_gateway_stats {
 	uint64_t dhcp_in, dhcp_out, dhcp_exhausted, dhcp_refused, dhcp_declined;
 	uint64_t descriptors_refused; /* flows not made for want of descriptors */
 	uint64_t policy_denied;       /* connections, datagrams and pings */
+	uint64_t limit_refused;       /* connections and flows over a guest's limit */
+	uint64_t rate_waits;          /* times that a guest's frames had to wait */
+	uint64_t rate_dropped;        /* frames to a guest over its rate, among several */
 	uint32_t tcp_flows, tcp_pending, udp_flows, echo_flows, rules, descriptors; /* now */
 	struct wh_net_stats stack;
 };
