@@ -97,11 +97,23 @@ static bool looks_like_kernel(const char *path)
 	return result;
 }
 
+static int image_error(const struct run *r, int error, const struct wh_diag *diag)
+{
+	cli_error("%s: %s", r->options.image, diag->text);
+	return error == -WH_EACCES ? CLI_CANNOT_START : status_of(error);
+}
+
+/* Opens the image. The guest's process begins before the file is read: it takes longest. */
 static int open_image(struct run *r, char **argv)
 {
-	struct wh_diag diag = { "" };
-	int error = wh_vmm_image_open(r->options.image, &r->image, &diag);
 	const struct run_options *o = &r->options;
+	struct wh_diag diag = { "" };
+	int fd = wh_vmm_image_file(o->image, &diag);
+	if (fd < 0)
+		return image_error(r, fd, &diag);
+	int error = wh_vmm_spare_new(&r->config, fd, &r->config.spare, &diag);
+	if (error >= 0)
+		error = wh_vmm_image_open_fd(fd, &r->image, &diag);
 	if (error >= 0 && (o->initrd || o->append || o->cpus || o->trace_exits)) {
 		cli_error("--initrd, --append, --cpus and --trace-exits are for kernels; %s is an "
 			  "image",
@@ -111,37 +123,24 @@ static int open_image(struct run *r, char **argv)
 	if (error >= 0)
 		return CLI_OK;
 	if (error == -WH_ENOEXEC && looks_like_kernel(o->image)) {
+		wh_vmm_spare_free(r->config.spare);
+		r->config.spare = NULL;
 		argv[o->replaced_at] = o->replaced;
 		return program_exec("kernel", argv);
 	}
-	cli_error("%s: %s", r->options.image, diag.text);
-	return error == -WH_EACCES ? CLI_CANNOT_START : status_of(error);
+	return image_error(r, error, &diag);
 }
 
 static int make_machine(struct run *r, uint64_t started, uint64_t opened)
 {
 	struct wh_diag diag = { "" };
-	struct run_options *o = &r->options;
-	struct wh_vmm_config config = {
-		.size = sizeof config,
-		.engine = o->engine,
-		.sandbox = o->sandbox,
-		.memory_size = o->memory_size,
-		.name = o->name,
-		.argv = o->argv,
-		.envp = o->env,
-		.workdir = o->workdir,
-		.log = r->log,
-		.exited = guest_ended,
-		.serial = serial_text,
-		.ctx = r,
-	};
-	int status = run_devices_prepare(r, &config);
+	int status = run_devices_prepare(r, &r->config);
 	if (status)
 		return status;
-	int error = wh_vmm_machine_new(&config, r->image, r->loop, &r->machine, &diag);
+	int error = wh_vmm_machine_new(&r->config, r->image, r->loop, &r->machine, &diag);
+	r->config.spare = NULL;
 	if (error < 0) {
-		cli_error("%s: %s", o->image, diag.text);
+		cli_error("%s: %s", r->options.image, diag.text);
 		return CLI_ERROR;
 	}
 	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_START, started);
@@ -187,6 +186,43 @@ static int run_guest(struct run *r)
 	return run_report_exit(r);
 }
 
+static void configure(struct run *r)
+{
+	struct run_options *o = &r->options;
+	r->log =
+		(struct wh_log){ .fn = log_line, .level = o->verbose ? WH_LOG_INFO : WH_LOG_ERROR };
+	r->config = (struct wh_vmm_config){
+		.size = sizeof r->config,
+		.engine = o->engine,
+		.sandbox = o->sandbox,
+		.memory_size = o->memory_size,
+		.name = o->name,
+		.argv = o->argv,
+		.envp = o->env,
+		.workdir = o->workdir,
+		.log = r->log,
+		.exited = guest_ended,
+		.serial = serial_text,
+		.ctx = r,
+	};
+}
+
+static int run_image(struct run *r, char **argv, uint64_t started)
+{
+	int status = open_image(r, argv);
+	uint64_t opened = __builtin_ia32_rdtsc();
+	if (!status && wh_loop_new(&r->loop) < 0) {
+		cli_error("cannot make an event loop: too many open files?");
+		status = CLI_ERROR;
+	}
+	if (!status)
+		status = make_machine(r, started, opened);
+	if (!status)
+		status = run_guest(r);
+	wh_vmm_spare_free(r->config.spare);
+	return status;
+}
+
 int cmd_run(int argc, char **argv)
 {
 	static struct run run; /* one per process */
@@ -195,19 +231,8 @@ int cmd_run(int argc, char **argv)
 	int result = run_options_read(&r->options, argc, argv);
 	if (result != CLI_END)
 		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
-	r->log = (struct wh_log){ .fn = log_line,
-				  .level = r->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
-	int status = open_image(r, argv);
-	uint64_t opened = __builtin_ia32_rdtsc();
-	if (status)
-		return status;
-	if (wh_loop_new(&r->loop) < 0) {
-		cli_error("cannot make an event loop: too many open files?");
-		return CLI_ERROR;
-	}
-	status = make_machine(r, started, opened);
-	if (!status)
-		status = run_guest(r);
+	configure(r);
+	int status = run_image(r, argv, started);
 	if (!r->ended) { /* a guest that runs must not outlive us */
 		wh_vmm_machine_free(r->machine);
 		r->machine = NULL;

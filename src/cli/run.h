@@ -65,6 +65,7 @@ struct run_devices;
 
 struct run {
 	struct wh_log log;
+	struct wh_vmm_config config;
 	struct wh_loop *loop;
 	struct wh_vmm_image *image; /* NULL: it runs a kernel */
 	struct wh_vmm_machine *machine;

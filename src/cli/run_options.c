@@ -336,6 +336,7 @@ int run_options_read(struct run_options *o, int argc, char **argv)
 	struct cli_parser p;
 	const char *value = NULL;
 	int id, image_index = 0;
+	o->argv = NULL; /* a write first: a page that is read first costs a second fault */
 	cli_parser_init(&p, &cli_command_run, argc, argv);
 	while ((id = cli_next(&p, &value)) != CLI_END) {
 		if (id == CLI_BAD || id == CLI_HELP)

@@ -12,8 +12,8 @@
  * Order of calls: probe; init; slot_add for each device; start; then interrupt, wake and kill
  * in any order; fini once, also after a failed init. All run in the loop's thread.
  *
- *	init      chooses m->layout.image_base, allocates m->engine_state; m->ram_fd is open, its
- *	          size not yet set
+ *	init      chooses m->layout.image_base, allocates m->engine_state; may set m->ram_fd (its
+ *	          size not yet set), else machine.c opens it
  *	          (machine.c then builds RAM, loads the image and writes boot info)
  *	start     RAM is complete; the engine maps it and lets the guest go
  *	vmm_machine_ended(m, host_signal)   the engine says, once, from the loop, that the guest
@@ -61,6 +61,9 @@ struct vmm_engine_ops {
 extern const struct vmm_engine_ops vmm_engine_proc;
 extern const struct vmm_engine_ops vmm_engine_kvm;
 extern const struct vmm_engine_ops vmm_engine_pc; /* pc/: kernels that are no images, on kvm */
+
+/* What AUTO means here. */
+const struct vmm_engine_ops *vmm_engine_of(enum wh_vmm_engine wanted);
 
 #ifdef __cplusplus
 }

@@ -305,19 +305,24 @@ static int open_own(int fd, struct wh_vmm_image **ret_image, struct wh_diag *dia
 	return open_input(fd, &input, ret_image, diag);
 }
 
-int wh_vmm_image_open(const char *path, struct wh_vmm_image **ret_image, struct wh_diag *diag)
+int wh_vmm_image_file(const char *path, struct wh_diag *diag)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0) {
-		int error = -errno;
-		return wh_diag_set(diag, error,
-				   error == -WH_ENOENT    ? "no such file"
-				   : error == -WH_EACCES  ? "no permission to read it"
-				   : error == -WH_ENOTDIR ? "a part of the path is no folder"
-							  : "cannot be opened (errno %d)",
-				   -error);
-	}
-	return open_own(fd, ret_image, diag);
+	if (fd >= 0)
+		return fd;
+	int error = -errno;
+	return wh_diag_set(diag, error,
+			   error == -WH_ENOENT    ? "no such file"
+			   : error == -WH_EACCES  ? "no permission to read it"
+			   : error == -WH_ENOTDIR ? "a part of the path is no folder"
+						  : "cannot be opened (errno %d)",
+			   -error);
+}
+
+int wh_vmm_image_open(const char *path, struct wh_vmm_image **ret_image, struct wh_diag *diag)
+{
+	int fd = wh_vmm_image_file(path, diag);
+	return fd < 0 ? fd : open_own(fd, ret_image, diag);
 }
 
 int wh_vmm_image_open_fd(int fd, struct wh_vmm_image **ret_image, struct wh_diag *diag)

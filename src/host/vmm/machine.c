@@ -99,16 +99,15 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 	return 0;
 }
 
-/* Before the engine's init: it may hand the descriptor on already. */
-int vmm_ram_open(struct wh_vmm_machine *m, struct wh_diag *diag)
+int vmm_ram_open(struct wh_diag *diag)
 {
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-	m->ram_fd = memfd_create("wherry-guest", flags | MFD_EXEC_FLAG);
-	if (m->ram_fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-		m->ram_fd = memfd_create("wherry-guest", flags);
-	if (m->ram_fd < 0)
+	int fd = memfd_create("wherry-guest", flags | MFD_EXEC_FLAG);
+	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		fd = memfd_create("wherry-guest", flags);
+	if (fd < 0)
 		return wh_diag_set(diag, -errno, "cannot make guest memory (errno %d)", errno);
-	return 0;
+	return fd;
 }
 
 int vmm_ram_map(struct wh_vmm_machine *m, struct wh_diag *diag)
@@ -232,12 +231,17 @@ static int check_config(const struct wh_vmm_config *config, struct wh_diag *diag
 	return 0;
 }
 
-static int choose_engine(struct wh_vmm_machine *m, enum wh_vmm_engine wanted, struct wh_diag *diag)
+const struct vmm_engine_ops *vmm_engine_of(enum wh_vmm_engine wanted)
 {
 	if (wanted == WH_VMM_ENGINE_AUTO)
 		wanted = vmm_kvm_is_native() ? WH_VMM_ENGINE_KVM : WH_VMM_ENGINE_PROC;
-	const struct vmm_engine_ops *engine =
-		wanted == WH_VMM_ENGINE_KVM ? &vmm_engine_kvm : &vmm_engine_proc;
+	return wanted == WH_VMM_ENGINE_KVM ? &vmm_engine_kvm : &vmm_engine_proc;
+}
+
+static int choose_engine(struct wh_vmm_machine *m, enum wh_vmm_engine wanted, struct wh_diag *diag)
+{
+	/* A spare settles it, and looking twice costs. */
+	const struct vmm_engine_ops *engine = m->spare ? &vmm_engine_proc : vmm_engine_of(wanted);
 	int error = engine->probe ? engine->probe(diag)
 				  : wh_diag_set(diag, -WH_ENODEV, "the kvm engine is not built in");
 	if (error < 0)
@@ -260,10 +264,11 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_config *config, s
 	int error = choose_engine(m, config->engine, diag);
 	if (error < 0)
 		return error;
-	error = vmm_ram_open(m, diag);
+	error = m->engine->init(m, diag);
 	if (error < 0)
 		return error;
-	error = m->engine->init(m, diag);
+	if (m->ram_fd < 0)
+		error = m->ram_fd = vmm_ram_open(diag);
 	if (error < 0)
 		return error;
 	uint64_t size =
@@ -303,14 +308,17 @@ int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *
 		       struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
 		       struct wh_diag *diag)
 {
+	struct wh_vmm_machine *m = NULL;
 	int error = check_config(config, diag);
-	if (error < 0)
+	if (error >= 0 && image->fd < 0)
+		error = wh_diag_set(diag, -WH_EINVAL, "an image in memory cannot be run");
+	if (error >= 0 && !(m = calloc(1, sizeof *m)))
+		error = wh_diag_set(diag, -WH_ENOMEM, "no memory for a machine");
+	if (error < 0) {
+		if (config->size == sizeof *config)
+			wh_vmm_spare_free(config->spare);
 		return error;
-	if (image->fd < 0)
-		return wh_diag_set(diag, -WH_EINVAL, "an image in memory cannot be run");
-	struct wh_vmm_machine *m = calloc(1, sizeof *m);
-	if (!m)
-		return wh_diag_set(diag, -WH_ENOMEM, "no memory for a machine");
+	}
 	m->ram_fd = -1;
 	m->image = image;
 	m->loop = loop;
@@ -319,6 +327,7 @@ int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *
 	m->serial = config->serial;
 	m->ctx = config->ctx;
 	m->sandbox = config->sandbox;
+	m->spare = config->spare;
 	error = build(m, config, diag);
 	if (error < 0) {
 		wh_vmm_machine_free(m);
@@ -379,6 +388,7 @@ void wh_vmm_machine_free(struct wh_vmm_machine *m)
 		return;
 	if (m->engine)
 		m->engine->fini(m);
+	wh_vmm_spare_free(m->spare);
 	if (m->ram)
 		munmap(m->ram, m->layout.ram_size);
 	if (m->text)

@@ -95,14 +95,15 @@ struct wh_vmm_machine {
 	struct wh_boot_info *info;       /* host pointer into RAM, valid from machine_new on */
 	struct wh_boot_control *control; /* host pointer into RAM: hostile once started */
 
-	struct wh_vmm_slot slot[WH_BOOT_DEVICES_MAX];
 	uint32_t slot_count;
 	bool started, ended;
 	enum wh_vmm_sandbox sandbox;
+	struct wh_vmm_spare *spare; /* until the engine has taken it */
 	char failure[160]; /* why the engine could not bring the guest to its entry, or "" */
 	uint64_t timeline[16];
 	uint64_t tsc_hz;
 	uint64_t started_tsc, started_ns;
+	struct wh_vmm_slot slot[WH_BOOT_DEVICES_MAX]; /* last: most of it is never touched */
 };
 
 /* The host pointer of a guest address inside RAM that this library laid out itself. */
@@ -111,8 +112,9 @@ static inline void *vmm_ram_at(const struct wh_vmm_machine *m, wh_gaddr address)
 	return m->ram + (address - m->layout.ram_base);
 }
 
-/* Makes the memfd; sizes, seals and maps it (layout.ram_size). 0 or -errno. */
-int vmm_ram_open(struct wh_vmm_machine *m, struct wh_diag *diag);
+/* A memfd for a guest's RAM, its size not yet set. Descriptor or -errno. */
+int vmm_ram_open(struct wh_diag *diag);
+/* Sizes, seals and maps it (layout.ram_size). 0 or -errno. */
 int vmm_ram_map(struct wh_vmm_machine *m, struct wh_diag *diag);
 
 /* See engine.h. host_signal: signal that ended the process of the guest, or 0. */

@@ -605,7 +605,7 @@ int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh
 		config->memory_size ? config->memory_size : WH_VMM_PC_MEMORY_DEFAULT, 2u << 20);
 	error = make_state(m, config, diag);
 	if (error >= 0)
-		error = vmm_ram_open(m, diag);
+		error = m->ram_fd = vmm_ram_open(diag);
 	if (error >= 0)
 		error = pc_init(m, diag);
 	if (error >= 0)

@@ -42,7 +42,7 @@ struct proc_plan *proc_plan_of(struct wh_vmm_machine *m)
 	return vmm_ram_at(m, m->layout.stack_top - PROC_PLAN_SIZE);
 }
 
-static void map_guest(struct writer *w, const struct wh_vmm_machine *m)
+static void map_guest(struct writer *w, const struct wh_vmm_machine *m, int image_fd)
 {
 	const struct wh_vmm_image *image = m->image;
 	const struct vmm_layout *l = &m->layout;
@@ -55,7 +55,7 @@ static void map_guest(struct writer *w, const struct wh_vmm_machine *m)
 		const struct vmm_piece *p = &image->piece[i];
 		uint64_t access = p->executable ? PROT_READ | PROT_EXEC : PROT_READ;
 		put(w, SYS_mmap, l->image_base + p->start, p->size, access,
-		    MAP_PRIVATE | MAP_FIXED_NOREPLACE, (uint64_t)image->fd, p->offset);
+		    MAP_PRIVATE | MAP_FIXED_NOREPLACE, (uint64_t)image_fd, p->offset);
 	}
 	if (relro)
 		put(w, SYS_mmap, l->ram_base, relro, PROT_READ, shared, (uint64_t)m->ram_fd,
@@ -109,12 +109,12 @@ static void settle_process(struct writer *w, const struct wh_vmm_machine *m)
 	put(w, SYS_prctl, PR_SET_NAME, at(w, p->name), 0, 0, 0, 0);
 }
 
-void proc_plan_write(struct wh_vmm_machine *m, int doorbell_fd)
+void proc_plan_write(struct wh_vmm_machine *m, int image_fd, int doorbell_fd)
 {
 	struct writer w = { .plan = proc_plan_of(m),
 			    .plan_address = m->layout.stack_top - PROC_PLAN_SIZE };
 	struct proc_plan *p = w.plan;
-	map_guest(&w, m);
+	map_guest(&w, m, image_fd);
 	unmap_rest(&w, m);
 	catch_faults(&w, m);
 	settle_process(&w, m);

@@ -51,8 +51,8 @@ struct proc_plan {
 _Static_assert(sizeof(struct proc_step) == PROC_STEP_SIZE, "stub.S relies on it");
 _Static_assert(sizeof(struct proc_plan) == PROC_PLAN_SIZE, "the plan fills its page");
 
-/* Writes the plan into m's RAM. */
-void proc_plan_write(struct wh_vmm_machine *m, int doorbell_fd);
+/* Writes the plan into m's RAM. Descriptors are the child's. */
+void proc_plan_write(struct wh_vmm_machine *m, int image_fd, int doorbell_fd);
 struct proc_plan *proc_plan_of(struct wh_vmm_machine *m);
 /* Name of the call that failed and its errno, or NULL. Only while the stub ran. */
 const char *proc_plan_failure(const struct proc_plan *plan, int *ret_errno);

@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
@@ -32,23 +33,99 @@ static int proc_probe(struct wh_diag *diag)
 	return 0;
 }
 
+static int make_process(int image_fd, enum wh_vmm_sandbox sandbox, struct wh_vmm_spare **ret_spare,
+			struct wh_diag *diag)
+{
+	struct wh_vmm_spare *s = calloc(1, sizeof *s);
+	if (!s)
+		return wh_diag_set(diag, -WH_ENOMEM, "no memory for the engine");
+	s->pidfd = s->doorbell = -1;
+	s->image_fd = image_fd;
+	s->sandbox = sandbox;
+	int error = s->ram_fd = vmm_ram_open(diag);
+	if (error >= 0) {
+		s->doorbell = eventfd(0, EFD_CLOEXEC);
+		error = s->doorbell >= 0 ? proc_spawn(s, diag)
+					 : wh_diag_set(diag, -errno,
+						       "cannot make a doorbell (errno %d)", errno);
+	}
+	if (error < 0)
+		wh_vmm_spare_free(s);
+	else
+		*ret_spare = s;
+	return error;
+}
+
+int wh_vmm_spare_new(const struct wh_vmm_config *config, int image_fd,
+		     struct wh_vmm_spare **ret_spare, struct wh_diag *diag)
+{
+	struct stat st;
+	if (vmm_engine_of(config->engine) != &vmm_engine_proc) {
+		*ret_spare = NULL;
+		return 0;
+	}
+	if (fstat(image_fd, &st))
+		return wh_diag_set(diag, -errno, "not an image (errno %d)", errno);
+	int error = make_process(image_fd, config->sandbox, ret_spare, diag);
+	if (error < 0)
+		return error;
+	(*ret_spare)->image_dev = st.st_dev;
+	(*ret_spare)->image_ino = st.st_ino;
+	return 0;
+}
+
+static void end_process(struct wh_vmm_spare *s)
+{
+	if (s->pidfd < 0)
+		return;
+	syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+	(void)proc_reap(s);
+	wh_os_close(&s->pidfd);
+}
+
+void wh_vmm_spare_free(struct wh_vmm_spare *s)
+{
+	if (!s)
+		return;
+	end_process(s);
+	if (!s->ram_given)
+		wh_os_close(&s->ram_fd);
+	wh_os_close(&s->doorbell);
+	free(s);
+}
+
+/* A spare of another image or sandbox is of no use. */
+static bool fits(const struct wh_vmm_spare *s, const struct wh_vmm_machine *m)
+{
+	struct stat st;
+	return s->sandbox == m->sandbox && !fstat(m->image->fd, &st) && s->image_dev == st.st_dev &&
+	       s->image_ino == st.st_ino;
+}
+
 /* Where the image goes: 2^33 places, far from the stub below and the first stack above. */
 static int proc_init(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	uint64_t random;
+	int error = 0;
 	struct proc *p = calloc(1, sizeof *p);
 	if (!p)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for the engine");
 	p->machine = m;
-	p->pidfd = p->doorbell = -1;
 	m->engine_state = p;
-	p->doorbell = eventfd(0, EFD_CLOEXEC);
-	if (p->doorbell < 0)
-		return wh_diag_set(diag, -errno, "cannot make a doorbell (errno %d)", errno);
-	int error = proc_spawn(p, diag);
+	if (m->spare && !fits(m->spare, m))
+		return wh_diag_set(diag, -WH_EINVAL,
+				   "the spare was made for another image or sandbox");
+	p->process = m->spare;
+	m->spare = NULL;
+	if (!p->process)
+		error = make_process(m->image->fd, m->sandbox, &p->process, diag);
+	if (error < 0)
+		return error;
+	m->ram_fd = p->process->ram_fd;
+	p->process->ram_given = true;
 	wh_os_random(&random, sizeof random);
 	m->layout.image_base = 0x100000000000ull + ((random & ((1ull << 33) - 1)) << 12);
-	return error;
+	return 0;
 }
 
 static void proc_wake(struct wh_vmm_machine *m)
@@ -61,7 +138,7 @@ static void proc_wake(struct wh_vmm_machine *m)
 static void proc_kill(struct wh_vmm_machine *m)
 {
 	struct proc *p = m->engine_state;
-	syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+	syscall(SYS_pidfd_send_signal, p->process->pidfd, SIGKILL, NULL, 0);
 }
 
 static void stop_watching(struct proc *p)
@@ -111,12 +188,12 @@ static void after_sleep(struct wh_loop_hook *hook)
 {
 	struct proc *p = hook->ctx;
 	__atomic_store_n(&p->machine->control->host_sleeping, 0, __ATOMIC_RELAXED);
-	if (p->child_lacks)
+	if (p->process->child_lacks)
 		wh_log_write(&p->machine->log, WH_LOG_WARNING, "proc", 0,
 			     "not all namespaces are to be had here (errno %d): the guest is "
 			     "confined by its filter and its empty address space",
-			     p->child_lacks);
-	p->child_lacks = 0; /* told once; the child is long past it */
+			     p->process->child_lacks);
+	p->process->child_lacks = 0; /* told once; the child is long past it */
 }
 
 static void doorbell_rung(struct wh_loop_fd *watch, uint32_t events)
@@ -132,7 +209,7 @@ static void doorbell_rung(struct wh_loop_fd *watch, uint32_t events)
 static void explain(struct proc *p)
 {
 	struct wh_vmm_machine *m = p->machine;
-	int error = p->child_error;
+	int error = p->process->child_error;
 	const char *what = error ? "its process" : proc_plan_failure(proc_plan_of(m), &error);
 	if (what)
 		wh_format(m->failure, sizeof m->failure,
@@ -148,10 +225,10 @@ static void process_ended(struct wh_loop_fd *watch, uint32_t events)
 		end_farewell(p);
 		return;
 	}
-	int signal = proc_reap(p);
+	int signal = proc_reap(p->process);
 	(void)vmm_slots_kicked(m);
 	stop_watching(p);
-	wh_os_close(&p->pidfd);
+	wh_os_close(&p->process->pidfd);
 	if (!signal && !m->control->exit_kind && !m->control->timeline[WH_BOOT_STAGE_ENTRY])
 		explain(p);
 	vmm_machine_ended(m, signal);
@@ -161,9 +238,9 @@ static int watch(struct proc *p)
 {
 	struct wh_loop *loop = p->machine->loop;
 	p->exit_watch = (struct wh_loop_fd){
-		.fd = p->pidfd, .events = WH_LOOP_READ, .fn = process_ended, .ctx = p
+		.fd = p->process->pidfd, .events = WH_LOOP_READ, .fn = process_ended, .ctx = p
 	};
-	p->doorbell_watch = (struct wh_loop_fd){ .fd = p->doorbell,
+	p->doorbell_watch = (struct wh_loop_fd){ .fd = p->process->doorbell,
 						 .events = WH_LOOP_READ | WH_LOOP_EDGE,
 						 .fn = doorbell_rung,
 						 .ctx = p };
@@ -189,16 +266,16 @@ static int proc_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 	uint64_t plan_page =
 		(VMM_RAM_OFFSET + m->layout.stack_top - PROC_PLAN_SIZE - m->layout.ram_base) /
 		VMM_PAGE;
-	m->info->doorbell_fd = p->doorbell;
+	m->info->doorbell_fd = p->process->doorbell;
 	m->control->host_sleeping = 1; /* the first kick rings */
-	proc_plan_write(m, p->doorbell);
-	int error = proc_spawn_wait(p, diag);
+	proc_plan_write(m, p->process->image_fd, p->process->doorbell);
+	int error = proc_spawn_wait(p->process, diag);
 	if (error < 0)
 		return error;
 	error = watch(p);
 	if (error < 0)
 		return wh_diag_set(diag, error, "cannot watch the guest (errno %d)", -error);
-	error = wh_os_write_all(p->doorbell, &plan_page, sizeof plan_page);
+	error = wh_os_write_all(p->process->doorbell, &plan_page, sizeof plan_page);
 	if (error < 0)
 		return wh_diag_set(diag, error, "cannot ring the guest (errno %d)", -error);
 	return 0;
@@ -210,12 +287,7 @@ static void proc_fini(struct wh_vmm_machine *m)
 	if (!p)
 		return;
 	stop_watching(p);
-	if (p->pidfd >= 0) {
-		proc_kill(m);
-		(void)proc_reap(p);
-	}
-	wh_os_close(&p->pidfd);
-	wh_os_close(&p->doorbell);
+	wh_vmm_spare_free(p->process);
 	free(p);
 	m->engine_state = NULL;
 }

@@ -2,7 +2,7 @@
 /*
  * Making the guest's process, beside the monitor's other work.
  *
- * The child begins when the machine is made. It shares the monitor's memory until it execs (clone
+ * The child begins when the machine is made, or ahead of it (wh_vmm_spare_new). It shares the monitor's memory until it execs (clone
  * with VM: no page tables are copied) and runs on another CPU while the monitor builds RAM
  * and devices: making a mount and an IPC namespace takes longer than everything that
  * the monitor does. Then it execs the guest's RAM file, whose first page holds the stub, and
@@ -58,7 +58,7 @@ static long call(long number, long a, long b, long c, long d, long e)
 	return result;
 }
 
-__attribute__((noreturn)) static void give_up(struct proc *p, long error)
+__attribute__((noreturn)) static void give_up(struct wh_vmm_spare *p, long error)
 {
 	__atomic_store_n(&p->child_error, (int)-error, __ATOMIC_RELEASE);
 	call(SYS_futex, (long)&p->child_error, FUTEX_WAKE, 1, 0, 0);
@@ -67,7 +67,7 @@ __attribute__((noreturn)) static void give_up(struct proc *p, long error)
 }
 
 /* Second wall. A step that fails ends a strict start; otherwise it is told later. */
-static void confine(struct proc *p)
+static void confine(struct wh_vmm_spare *p)
 {
 	long error = 0;
 	if (p->unshare_flags)
@@ -76,26 +76,25 @@ static void confine(struct proc *p)
 		error = call(SYS_chdir, (long)EMPTY_ROOT, 0, 0, 0, 0);
 	if (error >= 0 && p->unshare_flags)
 		error = call(SYS_chroot, (long)".", 0, 0, 0, 0);
-	if (error < 0 && p->strict)
+	if (error < 0 && p->sandbox == WH_VMM_SANDBOX_STRICT)
 		give_up(p, error);
 	p->child_lacks = error < 0 ? (int)-error : 0;
 	__atomic_store_n(&p->child_ready, 1, __ATOMIC_RELEASE);
-	if (p->strict)
+	if (p->sandbox == WH_VMM_SANDBOX_STRICT)
 		call(SYS_futex, (long)&p->child_ready, FUTEX_WAKE, 1, 0, 0);
 }
 
 static int child_main(void *ctx)
 {
-	struct proc *p = ctx;
-	const struct wh_vmm_machine *m = p->machine;
-	const int keep[] = { m->ram_fd, m->image->fd, p->doorbell };
+	struct wh_vmm_spare *p = ctx;
+	const int keep[] = { p->ram_fd, p->image_fd, p->doorbell };
 	const char *argv[] = { p->numbers, NULL }, *const environment[] = { NULL };
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 
 	call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	/* The monitor holds this lock while it lives; it is released before the kernel looks for
 	 * children to signal. */
-	long error = call(SYS_fcntl, m->ram_fd, F_GETLK, (long)&lock, 0, 0);
+	long error = call(SYS_fcntl, p->ram_fd, F_GETLK, (long)&lock, 0, 0);
 	if (error < 0 || lock.l_type == F_UNLCK)
 		give_up(p, error < 0 ? error : -ESRCH);
 	confine(p);
@@ -104,7 +103,7 @@ static int child_main(void *ctx)
 		if (error < 0)
 			give_up(p, error);
 	}
-	error = call(SYS_execveat, m->ram_fd, (long)"", (long)argv, (long)environment,
+	error = call(SYS_execveat, p->ram_fd, (long)"", (long)argv, (long)environment,
 		     AT_EMPTY_PATH);
 	give_up(p, error);
 }
@@ -115,7 +114,7 @@ static void put_number(char *to, unsigned v)
 		to[i] = (char)('a' + (i < 8 ? 0 : v >> (60 - 4 * i) & 15));
 }
 
-static int clone_child(struct proc *p, unsigned long namespaces)
+static int clone_child(struct wh_vmm_spare *p, unsigned long namespaces)
 {
 	int pidfd = -1;
 	int pid = clone(child_main, p->child_stack + sizeof p->child_stack,
@@ -140,33 +139,32 @@ static int refuse_strict(struct wh_diag *diag, int error)
 			   -error);
 }
 
-int proc_spawn(struct proc *p, struct wh_diag *diag)
+int proc_spawn(struct wh_vmm_spare *p, struct wh_diag *diag)
 {
-	struct wh_vmm_machine *m = p->machine;
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	sigset_t all, before;
+	bool strict = p->sandbox == WH_VMM_SANDBOX_STRICT;
 	int error = -WH_EPERM;
 
-	if (fcntl(m->ram_fd, F_SETLK, &lock))
+	if (fcntl(p->ram_fd, F_SETLK, &lock))
 		return wh_diag_set(diag, -errno, "cannot lock guest memory (errno %d)", errno);
 	size_t size = (size_t)(vmm_proc_stub_end - vmm_proc_stub_start);
-	if (pwrite(m->ram_fd, vmm_proc_stub_start, size, 0) != (ssize_t)size)
+	if (pwrite(p->ram_fd, vmm_proc_stub_start, size, 0) != (ssize_t)size)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for the guest's first page");
 	put_number(p->numbers, (unsigned)p->doorbell);
-	put_number(p->numbers + 16, (unsigned)m->ram_fd);
-	p->strict = m->sandbox == WH_VMM_SANDBOX_STRICT;
-	p->unshare_flags = NAMESPACES_LATER | (p->strict ? CLONE_NEWNET : 0);
+	put_number(p->numbers + 16, (unsigned)p->ram_fd);
+	p->unshare_flags = NAMESPACES_LATER | (strict ? CLONE_NEWNET : 0);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before); /* no handler of the monitor's runs in the child */
-	if (m->sandbox != WH_VMM_SANDBOX_MINIMAL)
+	if (p->sandbox != WH_VMM_SANDBOX_MINIMAL)
 		error = clone_child(p, NAMESPACES_FIRST);
-	if (lacks_right(error) && !p->strict) {
-		p->child_lacks = m->sandbox == WH_VMM_SANDBOX_AUTO ? -error : 0;
+	if (lacks_right(error) && !strict) {
+		p->child_lacks = p->sandbox == WH_VMM_SANDBOX_AUTO ? -error : 0;
 		p->unshare_flags = 0;
 		error = clone_child(p, 0);
 	}
 	sigprocmask(SIG_SETMASK, &before, NULL);
-	if (lacks_right(error) && p->strict)
+	if (lacks_right(error) && strict)
 		return refuse_strict(diag, error);
 	if (error < 0)
 		return wh_diag_set(diag, error, "cannot start the guest's process (errno %d)",
@@ -174,9 +172,10 @@ int proc_spawn(struct proc *p, struct wh_diag *diag)
 	return 0;
 }
 
-int proc_spawn_wait(struct proc *p, struct wh_diag *diag)
+int proc_spawn_wait(struct wh_vmm_spare *p, struct wh_diag *diag)
 {
-	while (p->strict && !__atomic_load_n(&p->child_ready, __ATOMIC_ACQUIRE)) {
+	while (p->sandbox == WH_VMM_SANDBOX_STRICT &&
+	       !__atomic_load_n(&p->child_ready, __ATOMIC_ACQUIRE)) {
 		int error = __atomic_load_n(&p->child_error, __ATOMIC_ACQUIRE);
 		struct timespec pause = { 0, 1000000 };
 		if (error)
@@ -186,7 +185,7 @@ int proc_spawn_wait(struct proc *p, struct wh_diag *diag)
 	return 0;
 }
 
-int proc_reap(struct proc *p)
+int proc_reap(struct wh_vmm_spare *p)
 {
 	siginfo_t info = { 0 };
 	while (waitid((idtype_t)P_PIDFD_TYPE, (id_t)p->pidfd, &info, WEXITED | __WALL) < 0)

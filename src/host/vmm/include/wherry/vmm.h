@@ -45,6 +45,8 @@ struct wh_vmm_image;
 /* Opens and checks an image completely: ELF, segments (W^X, order, overlap),
  * relocations, manifest. -WH_ENOEXEC = not an image (diag says why), or -errno. */
 int wh_vmm_image_open(const char *path, struct wh_vmm_image **ret_image, struct wh_diag *diag);
+/* Its first step alone: the open file, or -errno with diag; for wh_vmm_spare_new. */
+int wh_vmm_image_file(const char *path, struct wh_diag *diag);
 int wh_vmm_image_open_fd(int fd, struct wh_vmm_image **ret_image,
 			 struct wh_diag *diag); /* fd is dup'ed */
 /* The image is in memory that stays valid and unchanged; such an image can be examined but not run. */
@@ -66,6 +68,7 @@ int wh_vmm_image_symbol(struct wh_vmm_image *image, uint64_t address, const char
 enum wh_vmm_engine { WH_VMM_ENGINE_AUTO, WH_VMM_ENGINE_PROC, WH_VMM_ENGINE_KVM };
 
 struct wh_vmm_machine;
+struct wh_vmm_spare;
 
 /* How a guest ended. */
 struct wh_vmm_exit {
@@ -108,7 +111,18 @@ struct wh_vmm_config {
 	 * console. Optional. */
 	void (*serial)(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size);
 	const char *workdir; /* where the program starts; NULL = in / */
+	/* proc: a process made ahead, for this image and sandbox; _new takes it over, also when it
+	 * fails. NULL = make one now. */
+	struct wh_vmm_spare *spare;
 };
+
+/* proc: makes the process that a later guest becomes, confined and waiting, beside the
+ * caller's other work: that is most of what a start takes. Uses config->engine and ->sandbox only.
+ * image_fd is the image's file, kept open by the caller until the machine runs. *ret_spare = NULL where the
+ * engine needs none. The process dies with the calling thread. */
+int wh_vmm_spare_new(const struct wh_vmm_config *config, int image_fd,
+		     struct wh_vmm_spare **ret_spare, struct wh_diag *diag);
+void wh_vmm_spare_free(struct wh_vmm_spare *spare);
 
 int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *image,
 		       struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
