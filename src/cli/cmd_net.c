@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/resource.h>
@@ -44,10 +45,16 @@ enum {
 	OPT_NAME,
 	OPT_SET,
 	OPT_LIMIT,
+	OPT_FORWARD,
+	OPT_ACTIVATE,
 };
 
 static const struct cli_option options[] = {
 	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host inside" },
+	{ OPT_FORWARD, "forward", 0, "PORT=HOST:PORT[/udp]",
+	  "lead a port of 10.0.2.2 to the host; unix:PATH, too" },
+	{ OPT_ACTIVATE, "activate", 0, "COMMAND",
+	  "run this when a published port gets its first client, who waits" },
 	{ OPT_NETNS, "netns", 0, "PATH|PID", "attach: the network namespace to serve" },
 	{ OPT_LISTEN, "listen", 0, "[PROTOCOL=]ADDRESS", "serve: unix:PATH, fd:N or stdin" },
 	{ OPT_PROTOCOL, "protocol", 0, "NAME", "serve: qemu, qemu-dgram, vpnkit or vhost-user" },
@@ -78,10 +85,10 @@ static const struct cli_option options[] = {
 
 const struct cli_command cli_command_net = {
 	.name = "net",
-	.synopsis =
-		"run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
-		"serve --listen ADDRESS [OPTIONS] | "
-		"expose|unexpose|rules|flows|stats|pcap|dns|policy|leases|limits --control PATH",
+	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
+		    "serve --listen ADDRESS [OPTIONS] | "
+		    "expose|unexpose|rules|flows|stats|pcap|dns|policy|leases|limits|"
+		    "forward|unforward|forwards --control PATH",
 	.summary = "give a program, a namespace or machines a network without privileges",
 	.details =
 		"Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
@@ -90,11 +97,14 @@ const struct cli_command cli_command_net = {
 		"expose HOST:GUEST, unexpose ID, rules, flows, stats, pcap start FILE, pcap stop,\n"
 		"dns [add NAME ADDRESS | remove NAME | forward DOMAIN SERVER...], policy "
 		"[allow|deny RULE | remove ID],\n"
-		"leases [fix MAC ADDRESS | remove MAC], limits [out|in BYTES] [connects|flows N].",
+		"leases [fix MAC ADDRESS | remove MAC], limits [out|in BYTES] [connects|flows N],\n"
+		"forward PORT=HOST:PORT|unix:PATH, unforward ID, forwards.",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
 	.run = cmd_net,
 };
+
+#define ACTIVATION_MS 60000u /* what clients wait for --activate's doing */
 
 struct net {
 	struct net_options options;
@@ -158,10 +168,24 @@ static int number_take(const char *name, const char *text, uint64_t min, uint64_
 	return 0;
 }
 
+/* Options that are commands of the control. */
+static const struct {
+	int id;
+	const char *command;
+	char separator;
+} command_options[] = {
+	{ OPT_LEASE, "leases fix", '=' }, { OPT_NAME, "dns add", '=' }, { OPT_LIMIT, "limits", 0 },
+	{ OPT_FORWARD, "forward", 0 },    { OPT_SET, NULL, 0 },
+};
+
 static int option_take(struct net_options *o, int id, const char *value)
 {
 	uint64_t number = 0;
 	int bad = 0;
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(command_options); i++)
+		if (command_options[i].id == id)
+			return net_command_take(&o->control, command_options[i].command, value,
+						command_options[i].separator);
 	switch (id) {
 	case OPT_PUBLISH:
 		if (o->publish_count == NET_PUBLISH_MAX) {
@@ -194,16 +218,11 @@ static int option_take(struct net_options *o, int id, const char *value)
 	case OPT_SEARCH:
 		o->search = value;
 		return 0;
-	case OPT_NAME:
-		return net_command_take(&o->control, "dns add", value, '=');
-	case OPT_LIMIT:
-		return net_command_take(&o->control, "limits", value, 0);
-	case OPT_SET:
-		return net_command_take(&o->control, NULL, value, 0);
+	case OPT_ACTIVATE:
+		o->activate = value;
+		return 0;
 	case OPT_NTP:
 		return ntp_take(o, value);
-	case OPT_LEASE:
-		return net_command_take(&o->control, "leases fix", value, '=');
 	case OPT_HOST_LOOPBACK:
 		o->host_loopback = true;
 		return 0;
@@ -329,6 +348,27 @@ static struct wh_gateway_config gateway_config(const struct net *n)
 	return c;
 }
 
+/* The command of --activate, which ends by itself: a child of our child, so that nobody waits for it. */
+static void activated(void *ctx, uint32_t rule)
+{
+	struct net *n = ctx;
+	char text[16];
+	pid_t pid = fork();
+	if (pid < 0)
+		cli_error("--activate: %s", strerror(errno));
+	if (pid > 0)
+		(void)waitpid(pid, NULL, 0); /* it ends at once */
+	if (pid)
+		return;
+	if (fork())
+		_exit(0);
+	wh_format(text, sizeof text, "%u", rule);
+	(void)setenv("WHERRY_RULE", text, 1); /* the command may do without */
+	(void)setsid();
+	execl("/bin/sh", "sh", "-c", n->options.activate, (char *)NULL);
+	_exit(CLI_NOT_FOUND);
+}
+
 static int publish(struct net *n)
 {
 	struct wh_diag diag = { "" };
@@ -338,6 +378,11 @@ static int publish(struct net *n)
 		struct wh_net_end bound;
 		uint32_t id;
 		int error = wh_gateway_rule_parse(text, &rule, &diag);
+		if (n->options.activate) {
+			rule.activated = activated;
+			rule.ctx = n;
+			rule.activation_ms = ACTIVATION_MS;
+		}
 		if (error >= 0)
 			error = wh_gateway_publish(n->gateway, &rule, &id, &bound, &diag);
 		if (error < 0) {

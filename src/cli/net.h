@@ -30,7 +30,7 @@ struct net_options {
 	uint32_t mtu;
 	struct wh_net_end dns[WH_GATEWAY_RESOLVERS_MAX];
 	uint32_t dns_count;
-	const char *search;
+	const char *search, *activate;
 	struct wh_net_ip ntp[WH_GATEWAY_NTP_MAX];
 	uint32_t ntp_count;
 	bool host_loopback, no_outbound, no_ip6, map_root, verbose;

@@ -23,6 +23,7 @@
 /* ---- to be controlled ---- */
 
 static struct wh_gateway_control *the_control; /* one per process */
+static struct wh_gateway *the_gateway;
 
 int net_policy_take(struct net_control_options *o, bool deny, const char *text)
 {
@@ -73,6 +74,7 @@ int net_control_start(const struct net_control_options *o, struct wh_gateway *ga
 		      struct wh_loop *loop)
 {
 	struct wh_diag diag = { "" };
+	the_gateway = gateway;
 	for (unsigned i = 0; i < o->policy_count; i++) {
 		struct wh_gateway_policy policy;
 		int error = wh_gateway_policy_parse(o->policy[i].text, o->policy[i].deny, &policy,
@@ -95,8 +97,16 @@ int net_control_start(const struct net_control_options *o, struct wh_gateway *ga
 
 void net_control_end(void)
 {
+	static struct wh_gateway_published list[WH_GATEWAY_RULES_MAX];
+	uint32_t count = 0;
 	wh_gateway_control_free(the_control);
 	the_control = NULL;
+	if (the_gateway)
+		count = wh_gateway_published_list(the_gateway, list, WH_GATEWAY_RULES_MAX);
+	for (uint32_t i = 0; i < count; i++)
+		if (list[i].path[0]) /* the process's end closes the others as well */
+			(void)wh_gateway_unpublish(the_gateway, list[i].id);
+	the_gateway = NULL;
 }
 
 /* ---- replies: objects of one level ---- */
@@ -150,8 +160,10 @@ static const char *field(const char *line, const char *name, char to[FIELD_SIZE]
 
 static void published_show(const char *line)
 {
-	printf("%-4s %s  %-28s -> %-5s  %s waiting%s\n", FIELD(line, "id"), FIELD(line, "protocol"),
-	       FIELD(line, "host"), FIELD(line, "guest_port"), FIELD(line, "waiting"),
+	const char *path = FIELD(line, "path"), *machine = FIELD(line, "machine");
+	printf("%-4s %s  %-28s -> %s%s%-5s  %s waiting%s\n", FIELD(line, "id"),
+	       FIELD(line, "protocol"), *path ? path : FIELD(line, "host"), machine,
+	       *machine ? ":" : "", FIELD(line, "guest_port"), FIELD(line, "waiting"),
 	       strcmp(FIELD(line, "activated"), "true") ? "" : ", was used");
 }
 
@@ -191,6 +203,17 @@ static void policy_show(const char *line)
 		printf("%s\n", FIELD(line, "id"));
 }
 
+static void forward_show(const char *line)
+{
+	const char *path = FIELD(line, "path");
+	if (*FIELD(line, "meant"))
+		printf("%-4s %s  %-28s -> %s%s  %s used\n", FIELD(line, "id"),
+		       FIELD(line, "protocol"), FIELD(line, "meant"), *path ? "unix:" : "",
+		       *path ? path : FIELD(line, "to"), FIELD(line, "hits"));
+	else
+		printf("%s\n", FIELD(line, "id"));
+}
+
 static void lease_show(const char *line)
 {
 	printf("%s  %-15s %-28s %s, %s s left\n", FIELD(line, "mac"), FIELD(line, "ip4"),
@@ -212,6 +235,9 @@ static const struct verb {
 	{ "dns", 0, 6, dns_show,
 	  "[add NAME ADDRESS | remove NAME | forward DOMAIN SERVER... | unforward DOMAIN | "
 	  "servers SERVER...|host | filter aaaa|a|none]" },
+	{ "forward", 1, 1, forward_show, "[ADDR:]PORT=HOST:PORT[/udp] | [ADDR:]PORT=unix:PATH" },
+	{ "unforward", 1, 1, NULL, "ID" },
+	{ "forwards", 0, 0, forward_show, "" },
 	{ "limits", 0, 6, stats_show, "[out BYTES] [in BYTES] [connects N] [flows N]" },
 	{ "leases", 0, 3, lease_show, "[fix MAC ADDRESS | remove MAC]" },
 	{ "policy", 0, 3, policy_show,

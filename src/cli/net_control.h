@@ -36,7 +36,7 @@ int net_command_take(struct net_control_options *o, const char *command, const c
 /* Adds the policy, carries the commands out and listens. An exit status; messages are printed. */
 int net_control_start(const struct net_control_options *o, struct wh_gateway *gateway,
 		      struct wh_loop *loop);
-/* Removes the socket; harmless without one. Before the gateway is freed. */
+/* Removes the socket, and those of published ports; harmless without them. Before the gateway is freed. */
 void net_control_end(void);
 
 #define NET_CONTROL_OPERANDS_MAX 7u

@@ -210,6 +210,30 @@ def in_name_rules(outside):
         fail("the gateway's name")
 
 
+def in_forwards(path_of_udp):
+    """10.0.2.2 leads to the host where it was said, and nowhere else."""
+    for port in 7001, 7002:
+        with socket.create_connection((GATEWAY4, port), timeout=20) as c:
+            c.sendall(b"e\nhello\n")
+            if c.makefile("rb").read() != b"hello\n":
+                fail(f"port {port}")
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(10)
+    s.connect((GATEWAY4, 7003))  # takes answers from there only
+    s.send(b"x")
+    if s.recv(10) != b"x" or socket.socket().connect_ex((GATEWAY4, PORT)) != 111:
+        fail("UDP, or the host's loopback is open")
+
+
+def in_late(flag):
+    """Listens only when the command of --activate has run."""
+    print("up", flush=True)
+    while not os.path.exists(flag):
+        time.sleep(0.05)
+    threading.Thread(target=tcp_server, args=(socket.AF_INET,), daemon=True).start()
+    sys.stdin.read()
+
+
 def in_server(sockets_ready):
     """For published ports: the same servers inside."""
     for f in tcp_server, udp_server:
@@ -295,6 +319,39 @@ def case_dhcp(n):
                             "02:00:00:00:00:77=10.0.2.77", command=mac)
         if status or "got 10.0.2.77 10.0.2.2 10.0.2.3 192.0.2.123 1500 3600 / a.test b.test" not in out:
             fail(f"{status}: {out}")
+
+
+def case_forwards(n):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "server")
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(path)
+        server.listen(8)
+        threading.Thread(target=lambda: tcp_serve(server.accept()[0]), daemon=True).start()
+        n.inside("in_forwards(0)", "--forward", f"7001=127.0.0.1:{PORT}", "--forward", f"7002=unix:{path}",
+                 "--forward", f"7003=127.0.0.1:{PORT}/udp")
+
+
+def case_activate(n):
+    """The first client starts what it wants to talk to, through a Unix socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, flag = os.path.join(folder, "web"), os.path.join(folder, "flag")
+        p = subprocess.Popen([n.wherry, "net", "run", "-p", f"unix:{path}:{PORT}", "--activate", f"touch {flag}", "--",
+                              *n.me, "--inside", f"in_late({flag!r})"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            if p.stdout.readline() != b"up\n" or os.path.exists(flag):
+                fail("it began too soon")
+            with socket.socket(socket.AF_UNIX) as c:
+                c.settimeout(30)
+                c.connect(path)
+                c.sendall(b"e\nhello\n")
+                if c.makefile("rb").read() != b"hello\n":
+                    fail("the first client was not served")
+        finally:
+            p.stdin.close()
+            p.wait(20)
+        if p.returncode or os.path.exists(path):
+            fail(f"status {p.returncode}, or the socket is left")
 
 
 def case_closed(n):

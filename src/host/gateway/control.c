@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <stdarg.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <wherry/base/assert.h>
@@ -260,45 +259,27 @@ static void accept_resume(struct wh_loop_timer *timer)
 	(void)wh_loop_modify(control->loop, &control->listener, WH_LOOP_READ);
 }
 
-/* A socket whose listener has ended without removing it. */
-static bool is_stale(const struct sockaddr_un *address)
-{
-	struct stat st;
-	if (lstat(address->sun_path, &st) || !S_ISSOCK(st.st_mode))
-		return false;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) &&
-		     errno == ECONNREFUSED;
-	wh_os_close(&fd);
-	return stale;
-}
-
 static int listener_open(struct wh_gateway_control *control, int *ret_fd)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const struct sockaddr *to = (const struct sockaddr *)&address;
 	size_t size = wh_strlen(control->path);
-	struct stat st;
 	if (size >= sizeof address.sun_path)
 		return -WH_ENAMETOOLONG;
 	memcpy(address.sun_path, control->path, size);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	/* The file gets the socket's mode, so it is nobody else's at any moment. */
-	int error = fchmod(fd, 0600) || bind(fd, to, sizeof address) ? -errno : 0;
-	if (error == -WH_EADDRINUSE && is_stale(&address))
-		error = unlink(address.sun_path) || bind(fd, to, sizeof address) ? -errno : 0;
-	if (!error && (stat(address.sun_path, &st) || listen(fd, WH_CONTROL_CLIENTS_MAX))) {
+	int error = gateway_host_linux.path_bind(NULL, fd, (const struct sockaddr *)&address,
+						 sizeof address, &control->device, &control->inode);
+	if (!error && listen(fd, WH_CONTROL_CLIENTS_MAX)) {
 		error = -errno;
-		(void)unlink(address.sun_path); /* ours, since a moment */
+		gateway_host_linux.path_remove(NULL, control->path, control->device,
+					       control->inode);
 	}
 	if (error) {
 		close(fd);
 		return error;
 	}
-	control->device = st.st_dev;
-	control->inode = st.st_ino;
 	*ret_fd = fd;
 	return 0;
 }
@@ -350,7 +331,6 @@ int wh_gateway_control_new(struct wh_gateway *gateway, struct wh_loop *loop, con
 
 void wh_gateway_control_free(struct wh_gateway_control *control)
 {
-	struct stat st;
 	if (!control)
 		return;
 	while (!wh_list_empty(&control->clients))
@@ -363,9 +343,8 @@ void wh_gateway_control_free(struct wh_gateway_control *control)
 	if (control->listener.fd >= 0) {
 		if (control->listener.fn)
 			wh_loop_remove(control->loop, &control->listener);
-		if (!lstat(control->path, &st) && st.st_dev == control->device &&
-		    st.st_ino == control->inode)
-			(void)unlink(control->path); /* somebody may have done it */
+		gateway_host_linux.path_remove(NULL, control->path, control->device,
+					       control->inode);
 		wh_os_close(&control->listener.fd);
 	}
 	wh_free(control->gateway->alloc, control, sizeof *control + wh_strlen(control->path) + 1);

@@ -8,19 +8,14 @@
 #include "control_priv.h"
 
 #define FLOWS_PER_PART 16u
-#define NAMES_PER_PART 16u
+#define RULES_PER_PART 64u
 
-struct words {
-	uint32_t count;
-	const char *at[CONTROL_WORDS_MAX];
-};
-
-static void done(struct control_client *c)
+void control_done(struct control_client *c)
 {
 	control_print(c, "{\"ok\":true}\n");
 }
 
-static void failed(struct control_client *c, int error, const char *message)
+void control_failed(struct control_client *c, int error, const char *message)
 {
 	c->error = wh_diag_set(&c->result, error, "%s", message);
 	control_print(c, "{\"ok\":false,\"error\":%d,\"message\":", -error);
@@ -28,13 +23,13 @@ static void failed(struct control_client *c, int error, const char *message)
 	control_print(c, "}\n");
 }
 
-static void key_end(struct control_client *c, const char *key, const struct wh_net_end *end)
+void control_end(struct control_client *c, const char *key, const struct wh_net_end *end)
 {
 	char text[END_TEXT_SIZE];
 	control_print(c, ",\"%s\":\"%s\"", key, end_text(end, text));
 }
 
-static bool id_parse(const char *text, uint32_t *ret_id)
+bool control_id_parse(const char *text, uint32_t *ret_id)
 {
 	uint64_t id = 0;
 	for (const char *p = text; *p; p++) {
@@ -56,22 +51,44 @@ static const char *protocol_text(enum wh_gateway_protocol protocol)
 static void published_print(struct control_client *c, const struct wh_gateway_published *p)
 {
 	control_print(c, "{\"id\":%u,\"protocol\":\"%s\"", p->id, protocol_text(p->protocol));
-	key_end(c, "host", &p->host);
+	if (p->path[0]) {
+		control_print(c, ",\"path\":");
+		control_string(c, p->path);
+	} else {
+		control_end(c, "host", &p->host);
+	}
+	const struct wh_net_end machine = { p->guest, 0 };
+	if (!wh_net_ip_is_any(&p->guest))
+		control_end(c, "machine", &machine);
 	control_print(c, ",\"guest_port\":%u,\"waiting\":%u,\"activated\":%s}\n", p->guest_port,
 		      p->waiting, p->activated ? "true" : "false");
 }
 
-static void rules(struct control_client *c, const struct words *w)
+static void rules_more(struct control_client *c)
 {
 	struct wh_gateway_published list[WH_GATEWAY_RULES_MAX];
 	uint32_t count = wh_gateway_published_list(c->control->gateway, list, WH_GATEWAY_RULES_MAX);
-	_Static_assert(WH_GATEWAY_RULES_MAX * 120 + 100 < WH_CONTROL_REPLY_SIZE, "one part");
-	for (uint32_t i = 0; i < count; i++)
+	uint32_t printed = 0;
+	for (uint32_t i = 0; i < count && printed < RULES_PER_PART; i++) {
+		if (list[i].id <= c->position)
+			continue;
 		published_print(c, &list[i]);
-	done(c);
+		c->position = list[i].id;
+		printed++;
+	}
+	if (printed)
+		return;
+	c->more = NULL;
+	control_done(c);
 }
 
-static void expose(struct control_client *c, const struct words *w)
+static void rules(struct control_client *c, const struct control_words *w)
+{
+	c->position = 0;
+	c->more = rules_more;
+}
+
+static void expose(struct control_client *c, const struct control_words *w)
 {
 	struct wh_gateway_rule rule;
 	struct wh_gateway_published p = { 0 };
@@ -80,24 +97,26 @@ static void expose(struct control_client *c, const struct words *w)
 	if (error >= 0)
 		error = wh_gateway_publish(c->control->gateway, &rule, &p.id, &p.host, &diag);
 	if (error < 0) {
-		failed(c, error, diag.text);
+		control_failed(c, error, diag.text);
 		return;
 	}
 	p.protocol = rule.protocol;
 	p.guest_port = rule.guest_port;
+	p.guest = rule.guest;
+	memcpy(p.path, rule.path, sizeof p.path);
 	published_print(c, &p);
-	done(c);
+	control_done(c);
 }
 
-static void unexpose(struct control_client *c, const struct words *w)
+static void unexpose(struct control_client *c, const struct control_words *w)
 {
 	uint32_t id;
-	if (!id_parse(w->at[1], &id))
-		failed(c, -WH_EINVAL, "that is no id; rules lists them");
+	if (!control_id_parse(w->at[1], &id))
+		control_failed(c, -WH_EINVAL, "that is no id; rules lists them");
 	else if (wh_gateway_unpublish(c->control->gateway, id))
-		failed(c, -WH_ENOENT, "no published port has this id");
+		control_failed(c, -WH_ENOENT, "no published port has this id");
 	else
-		done(c);
+		control_done(c);
 }
 
 /* ---- flows ---- */
@@ -106,10 +125,10 @@ static void flow_print(struct control_client *c, const struct wh_gateway_flow *f
 {
 	control_print(c, "{\"id\":%u,\"protocol\":\"%s\",\"direction\":\"%s\"", f->id,
 		      protocol_text(f->protocol), f->inbound ? "in" : "out");
-	key_end(c, "guest", &f->guest);
-	key_end(c, "peer", &f->peer);
-	key_end(c, "host", &f->host);
-	key_end(c, "host_peer", &f->host_peer);
+	control_end(c, "guest", &f->guest);
+	control_end(c, "peer", &f->peer);
+	control_end(c, "host", &f->host);
+	control_end(c, "host_peer", &f->host_peer);
 	control_print(c,
 		      ",\"state\":\"%s\",\"rtt_us\":%llu,\"bytes_out\":%llu,\"bytes_in\":%llu,"
 		      "\"age_ms\":%llu,\"idle_ms\":%llu}\n",
@@ -131,10 +150,10 @@ static void flows_more(struct control_client *c)
 		return;
 	}
 	c->more = NULL;
-	done(c);
+	control_done(c);
 }
 
-static void flows(struct control_client *c, const struct words *w)
+static void flows(struct control_client *c, const struct control_words *w)
 {
 	c->position = 0;
 	c->more = flows_more;
@@ -234,7 +253,7 @@ static const struct counter counters[] = {
 	STACK(tcp_buffer_bytes),
 };
 
-static void stats(struct control_client *c, const struct words *w)
+static void stats(struct control_client *c, const struct control_words *w)
 {
 	struct wh_gateway_stats s;
 	wh_gateway_stats(c->control->gateway, &s);
@@ -253,7 +272,7 @@ static void stats(struct control_client *c, const struct words *w)
 		control_print(c, ",\"%s\":%llu", counters[i].name, (unsigned long long)value);
 	}
 	control_print(c, "}\n");
-	done(c);
+	control_done(c);
 }
 
 /* ---- capture ---- */
@@ -274,26 +293,27 @@ static void pcap_end(struct wh_gateway_control *control)
 	control->pcap_fd = -1;
 }
 
-static void pcap(struct control_client *c, const struct words *w)
+static void pcap(struct control_client *c, const struct control_words *w)
 {
 	struct wh_gateway_control *control = c->control;
 	if (wh_streq(w->at[1], "stop")) {
 		pcap_end(control);
-		done(c);
+		control_done(c);
 		return;
 	}
 	if (!wh_streq(w->at[1], "start")) {
-		failed(c, -WH_EINVAL, "pcap start or pcap stop");
+		control_failed(c, -WH_EINVAL, "pcap start or pcap stop");
 		return;
 	}
 	if (wh_gateway_capturing(control->gateway)) {
-		failed(c, -WH_EBUSY, "a capture runs already; pcap stop ends it");
+		control_failed(c, -WH_EBUSY, "a capture runs already; pcap stop ends it");
 		return;
 	}
 	if (c->fd < 0 || !never_blocks(c->fd)) {
-		failed(c, -WH_EINVAL,
-		       "the request must bring a descriptor: a regular file, or one that does not "
-		       "block");
+		control_failed(
+			c, -WH_EINVAL,
+			"the request must bring a descriptor: a regular file, or one that does not "
+			"block");
 		return;
 	}
 	pcap_end(control); /* one that had failed */
@@ -303,351 +323,11 @@ static void pcap(struct control_client *c, const struct words *w)
 			0); /* a client cannot know whether it may; pipes have no size */
 	int error = wh_gateway_pcap(control->gateway, control->pcap_fd);
 	if (!error) {
-		done(c);
+		control_done(c);
 		return;
 	}
 	pcap_end(control);
-	failed(c, error, "the file cannot be written");
-}
-
-/* ---- names ---- */
-
-static void names_more(struct control_client *c)
-{
-	struct wh_gateway_name name;
-	for (uint32_t i = 0; i < NAMES_PER_PART; i++) {
-		if (wh_gateway_name_get(c->control->gateway, c->position, &name)) {
-			c->more = NULL;
-			done(c);
-			return;
-		}
-		c->position++;
-		for (int v = 0; v < 2; v++) {
-			struct wh_net_end end = { v ? name.ip6 : name.ip4, 0 };
-			if (wh_net_ip_is_any(&end.ip))
-				continue;
-			control_print(c, "{\"name\":\"%s\"", name.name);
-			key_end(c, "address", &end);
-			control_print(c, "}\n");
-		}
-	}
-}
-
-static void dns_list(struct control_client *c)
-{
-	struct wh_net_end list[WH_GATEWAY_RESOLVERS_MAX];
-	char text[END_TEXT_SIZE];
-	uint32_t count = wh_gateway_resolvers(c->control->gateway, list);
-	for (uint32_t i = 0; i < count; i++)
-		control_print(c, "{\"resolver\":\"%s\"}\n", end_text(&list[i], text));
-	struct wh_gateway_zone zone;
-	for (uint32_t z = 0; !wh_gateway_zone_get(c->control->gateway, z, &zone); z++)
-		for (uint32_t i = 0; i < zone.server_count; i++)
-			control_print(c, "{\"domain\":\"%s\",\"resolver\":\"%s\"}\n", zone.domain,
-				      end_text(&zone.servers[i], text));
-	c->position = 0;
-	c->more = names_more;
-}
-
-static void dns_add(struct control_client *c, const struct words *w)
-{
-	const char *text = w->at[3], *end = text + wh_strlen(text);
-	struct wh_net_ip ip;
-	if (!ip4_parse(text, end, &ip) && !ip6_parse(text, end, &ip)) {
-		failed(c, -WH_EINVAL, "that is no address");
-		return;
-	}
-	int error = wh_gateway_name_add(c->control->gateway, w->at[2], &ip);
-	if (!error)
-		done(c);
-	else
-		failed(c, error,
-		       error == -WH_EINVAL   ? "that is no name or no address of a machine"
-		       : error == -WH_ENOSPC ? "the table of names is full"
-					     : "no memory");
-}
-
-/* An address, and a port behind # when it is not 53. */
-static bool server_parse(const char *text, struct wh_net_end *ret_server)
-{
-	const char *end = text + wh_strlen(text), *hash = find_last(text, end, '#');
-	struct wh_net_end server = { .port = 53 };
-	if (hash && (!port_parse(hash + 1, end, &server.port) || !server.port))
-		return false;
-	end = hash ? hash : end;
-	if (!ip4_parse(text, end, &server.ip) && !ip6_parse(text, end, &server.ip))
-		return false;
-	*ret_server = server;
-	return true;
-}
-
-static void dns_servers(struct control_client *c, const struct words *w)
-{
-	struct wh_net_end list[WH_GATEWAY_RESOLVERS_MAX];
-	uint32_t count = w->count - 2;
-	if (count == 1 && wh_streq(w->at[2], "host"))
-		count = 0;
-	if (w->count < 3 || count > WH_GATEWAY_RESOLVERS_MAX) {
-		failed(c, -WH_EINVAL,
-		       "dns servers ADDRESS[#PORT]..., four at most, or dns servers host");
-		return;
-	}
-	for (uint32_t i = 0; i < count; i++)
-		if (!server_parse(w->at[2 + i], &list[i])) {
-			failed(c, -WH_EINVAL,
-			       "a server is an address, and #PORT when it is not 53");
-			return;
-		}
-	wh_gateway_resolvers_set(c->control->gateway, list, count);
-	done(c);
-}
-
-static void dns_forward(struct control_client *c, const struct words *w)
-{
-	struct wh_net_end server;
-	int error = -WH_EINVAL;
-	for (uint32_t i = 3; i < w->count; i++)
-		if (!server_parse(w->at[i], &server)) {
-			failed(c, -WH_EINVAL,
-			       "a server is an address, and #PORT when it is not 53");
-			return;
-		}
-	for (uint32_t i = 3; i < w->count; i++) {
-		(void)server_parse(w->at[i], &server); /* as above */
-		error = wh_gateway_zone_add(c->control->gateway, w->at[2], &server);
-		if (error)
-			break;
-	}
-	if (!error)
-		done(c);
-	else
-		failed(c, error,
-		       error == -WH_ENOSPC   ? "there are too many domains, or servers of this one"
-		       : error == -WH_EINVAL ? "dns forward DOMAIN ADDRESS[#PORT]..."
-					     : "no memory");
-}
-
-static void dns_filter(struct control_client *c, const struct words *w)
-{
-	static const char *const names[] = { "none", "aaaa", "a" };
-	for (unsigned i = 0; w->count == 3 && i < WH_ARRAY_COUNT(names); i++)
-		if (wh_streq(w->at[2], names[i])) {
-			wh_gateway_filter_set(c->control->gateway, (enum wh_gateway_filter)i);
-			done(c);
-			return;
-		}
-	failed(c, -WH_EINVAL, "dns filter none, aaaa or a");
-}
-
-static void dns(struct control_client *c, const struct words *w)
-{
-	if (w->count > 2 && wh_streq(w->at[1], "servers")) {
-		dns_servers(c, w);
-		return;
-	}
-	if (w->count > 3 && wh_streq(w->at[1], "forward")) {
-		dns_forward(c, w);
-		return;
-	}
-	if (w->count > 2 && wh_streq(w->at[1], "filter")) {
-		dns_filter(c, w);
-		return;
-	}
-	if (w->count == 3 && wh_streq(w->at[1], "unforward")) {
-		if (wh_gateway_zone_remove(c->control->gateway, w->at[2]))
-			failed(c, -WH_ENOENT, "this domain has no servers of its own");
-		else
-			done(c);
-		return;
-	}
-	if (w->count == 1)
-		dns_list(c);
-	else if (w->count == 4 && wh_streq(w->at[1], "add"))
-		dns_add(c, w);
-	else if (w->count != 3 || !wh_streq(w->at[1], "remove"))
-		failed(c, -WH_EINVAL,
-		       "dns, dns add NAME ADDRESS, dns remove NAME, dns servers, dns forward, dns "
-		       "unforward or dns filter");
-	else if (wh_gateway_name_remove(c->control->gateway, w->at[2]))
-		failed(c, -WH_ENOENT, "no such name");
-	else
-		done(c);
-}
-
-/* ---- policy ---- */
-
-static void policy_list(struct control_client *c)
-{
-	struct wh_gateway_policy_entry list[WH_GATEWAY_POLICIES_MAX];
-	char text[WH_GATEWAY_POLICY_TEXT_SIZE];
-	uint32_t count = wh_gateway_policy_list(c->control->gateway, list, WH_GATEWAY_POLICIES_MAX);
-	_Static_assert(WH_GATEWAY_POLICIES_MAX * 440 + 100 < WH_CONTROL_REPLY_SIZE, "one part");
-	for (uint32_t i = 0; i < count; i++)
-		control_print(c, "{\"id\":%u,\"action\":\"%s\",\"rule\":\"%s\",\"hits\":%llu}\n",
-			      list[i].id, list[i].policy.deny ? "deny" : "allow",
-			      wh_gateway_policy_text(&list[i].policy, text),
-			      (unsigned long long)list[i].hits);
-	done(c);
-}
-
-static void policy_add(struct control_client *c, const struct words *w)
-{
-	struct wh_gateway_policy policy;
-	struct wh_diag diag = { "" };
-	uint32_t before = 0, id;
-	int error = 0;
-	if (w->count == 4 && !id_parse(w->at[3], &before))
-		error = wh_diag_set(&diag, -WH_EINVAL, "that is no id");
-	if (!error)
-		error = wh_gateway_policy_parse(w->at[2], wh_streq(w->at[1], "deny"), &policy,
-						&diag);
-	if (!error)
-		error = wh_gateway_policy_add(c->control->gateway, &policy, before, &id);
-	if (error) {
-		failed(c, error,
-		       *diag.text            ? diag.text
-		       : error == -WH_ENOENT ? "no rule has the id that it should come before"
-					     : "the list of rules is full");
-		return;
-	}
-	control_print(c, "{\"id\":%u}\n", id);
-	done(c);
-}
-
-static void policy(struct control_client *c, const struct words *w)
-{
-	uint32_t id;
-	if (w->count == 1)
-		policy_list(c);
-	else if (w->count >= 3 && (wh_streq(w->at[1], "allow") || wh_streq(w->at[1], "deny")))
-		policy_add(c, w);
-	else if (w->count != 3 || !wh_streq(w->at[1], "remove") || !id_parse(w->at[2], &id))
-		failed(c, -WH_EINVAL,
-		       "policy, policy allow|deny RULE [BEFORE-ID] or policy remove ID");
-	else if (wh_gateway_policy_remove(c->control->gateway, id))
-		failed(c, -WH_ENOENT, "no rule has this id");
-	else
-		done(c);
-}
-
-/* ---- limits ---- */
-
-/* 64, 100K, 20M, 1G; bytes or things. */
-static bool number_parse(const char *text, uint64_t max, uint64_t *ret_number)
-{
-	static const char units[] = "KMG";
-	uint64_t n = 0;
-	const char *p = text;
-	for (; *p >= '0' && *p <= '9'; p++)
-		if ((n = n * 10 + (uint64_t)(*p - '0')) > max)
-			return false;
-	if (p == text)
-		return false;
-	for (unsigned i = 0; *p && units[i]; i++)
-		if (*p == units[i]) {
-			n <<= 10 * (i + 1);
-			p++;
-			break;
-		}
-	*ret_number = n;
-	return !*p && n <= max;
-}
-
-static void limits(struct control_client *c, const struct words *w)
-{
-	struct wh_gateway_limits l;
-	wh_gateway_limits_get(c->control->gateway, &l);
-	bool good = w->count % 2;
-	for (uint32_t i = 1; good && i < w->count; i += 2) {
-		uint64_t n = 0;
-		bool rate = wh_streq(w->at[i], "out") || wh_streq(w->at[i], "in");
-		good = number_parse(w->at[i + 1], rate ? 1ull << 50 : UINT32_MAX, &n);
-		if (wh_streq(w->at[i], "out"))
-			l.rate_out = n;
-		else if (rate)
-			l.rate_in = n;
-		else if (wh_streq(w->at[i], "connects"))
-			l.connects = (uint32_t)n;
-		else if (wh_streq(w->at[i], "flows"))
-			l.flows = (uint32_t)n;
-		else
-			good = false;
-	}
-	if (!good) {
-		failed(c, -WH_EINVAL,
-		       "limits, or limits [out BYTES] [in BYTES] [connects N] [flows N], a second "
-		       "and "
-		       "guest; 0 = none");
-		return;
-	}
-	wh_gateway_limits_set(c->control->gateway, &l);
-	if (w->count == 1)
-		control_print(c, "{\"out\":%llu,\"in\":%llu,\"connects\":%u,\"flows\":%u}\n",
-			      (unsigned long long)l.rate_out, (unsigned long long)l.rate_in,
-			      l.connects, l.flows);
-	done(c);
-}
-
-/* ---- leases ---- */
-
-static void leases_list(struct control_client *c)
-{
-	struct wh_gateway_lease list[WH_GATEWAY_LEASES_MAX];
-	uint32_t count = wh_gateway_lease_list(c->control->gateway, list, WH_GATEWAY_LEASES_MAX);
-	_Static_assert(WH_GATEWAY_LEASES_MAX * 200 + 100 < WH_CONTROL_REPLY_SIZE, "one part");
-	for (uint32_t i = 0; i < count; i++) {
-		const struct wh_gateway_lease *l = &list[i];
-		const struct wh_net_end ip4 = { wh_net_ip4(l->ip4), 0 };
-		const struct wh_net_end ip6 = { wh_net_ip6(l->ip6), 0 };
-		char mac[MAC_TEXT_SIZE];
-		control_print(c, "{\"mac\":\"%s\"", mac_text(l->mac, mac));
-		key_end(c, "ip4", &ip4);
-		if (!wh_net_ip_is_any(&ip6.ip))
-			key_end(c, "ip6", &ip6);
-		control_print(c, ",\"state\":\"%s\",\"left_s\":%llu}\n",
-			      l->declined ? "declined"
-			      : l->fixed  ? "fixed"
-			      : l->bound  ? "leased"
-					  : "offered",
-			      (unsigned long long)(l->left_ns / GATEWAY_S));
-	}
-	done(c);
-}
-
-static void lease_fix(struct control_client *c, const struct words *w)
-{
-	const char *end = w->at[3] + wh_strlen(w->at[3]);
-	struct wh_net_ip ip;
-	uint8_t mac[6];
-	if (!mac_parse(w->at[2], mac) || !ip4_parse(w->at[3], end, &ip)) {
-		failed(c, -WH_EINVAL, "leases fix 52:54:00:12:34:56 10.0.2.20");
-		return;
-	}
-	int error = wh_gateway_lease_fix(c->control->gateway, mac, ip.bytes + 12);
-	if (!error)
-		done(c);
-	else
-		failed(c, error,
-		       error == -WH_EADDRINUSE ? "another machine has this address"
-		       : error == -WH_ENOSPC   ? "the table of leases is full"
-		       : error == -WH_EINVAL
-			       ? "that is a group's MAC address"
-			       : "the address is not one for machines of this network");
-}
-
-static void leases(struct control_client *c, const struct words *w)
-{
-	uint8_t mac[6];
-	if (w->count == 1)
-		leases_list(c);
-	else if (w->count == 4 && wh_streq(w->at[1], "fix"))
-		lease_fix(c, w);
-	else if (w->count != 3 || !wh_streq(w->at[1], "remove") || !mac_parse(w->at[2], mac))
-		failed(c, -WH_EINVAL, "leases, leases fix MAC ADDRESS or leases remove MAC");
-	else if (wh_gateway_lease_remove(c->control->gateway, mac))
-		failed(c, -WH_ENOENT, "this MAC has no lease");
-	else
-		done(c);
+	control_failed(c, error, "the file cannot be written");
 }
 
 /* ---- requests ---- */
@@ -655,16 +335,25 @@ static void leases(struct control_client *c, const struct words *w)
 static const struct command {
 	const char *name;
 	uint32_t min, max; /* words */
-	void (*run)(struct control_client *client, const struct words *words);
+	void (*run)(struct control_client *client, const struct control_words *words);
 } commands[] = {
-	{ "rules", 1, 1, rules },   { "expose", 2, 2, expose }, { "unexpose", 2, 2, unexpose },
-	{ "flows", 1, 1, flows },   { "stats", 1, 1, stats },   { "pcap", 2, 2, pcap },
-	{ "dns", 1, 7, dns },       { "policy", 1, 4, policy }, { "leases", 1, 4, leases },
-	{ "limits", 1, 7, limits },
+	{ "rules", 1, 1, rules },
+	{ "expose", 2, 2, expose },
+	{ "unexpose", 2, 2, unexpose },
+	{ "flows", 1, 1, flows },
+	{ "stats", 1, 1, stats },
+	{ "pcap", 2, 2, pcap },
+	{ "dns", 1, 7, control_dns },
+	{ "policy", 1, 4, control_policy },
+	{ "leases", 1, 4, control_leases },
+	{ "limits", 1, 7, control_limits },
+	{ "forward", 2, 2, control_forward },
+	{ "unforward", 2, 2, control_unforward },
+	{ "forwards", 1, 1, control_forwards },
 };
 
 /* false: too many words, or bytes that are not ASCII text. */
-static bool split(char *line, size_t size, struct words *words)
+static bool split(char *line, size_t size, struct control_words *words)
 {
 	for (size_t i = 0; i < size; i++)
 		if (line[i] < ' ' || line[i] > '~')
@@ -686,10 +375,11 @@ static bool split(char *line, size_t size, struct words *words)
 
 void control_command(struct control_client *client, char *line, size_t size)
 {
-	struct words words;
+	struct control_words words;
 	wh_assert(!client->out_size && !client->more);
 	if (!split(line, size, &words)) {
-		failed(client, -WH_EINVAL, "a request is a line of a few words of ASCII text");
+		control_failed(client, -WH_EINVAL,
+			       "a request is a line of a few words of ASCII text");
 		return;
 	}
 	for (unsigned i = 0; words.count && i < WH_ARRAY_COUNT(commands); i++) {
@@ -697,10 +387,10 @@ void control_command(struct control_client *client, char *line, size_t size)
 		if (!wh_streq(words.at[0], c->name))
 			continue;
 		if (words.count < c->min || words.count > c->max)
-			failed(client, -WH_EINVAL, "the number of words is wrong");
+			control_failed(client, -WH_EINVAL, "the number of words is wrong");
 		else
 			c->run(client, &words);
 		return;
 	}
-	failed(client, -WH_ENOSYS, "no such command");
+	control_failed(client, -WH_ENOSYS, "no such command");
 }

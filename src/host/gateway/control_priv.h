@@ -39,10 +39,31 @@ struct wh_gateway_control {
 	char path[];
 };
 
+struct control_words {
+	uint32_t count;
+	const char *at[CONTROL_WORDS_MAX];
+};
+
 /* ---- control_commands.c ---- */
+
+/* How a request went, which ends its reply. */
+void control_done(struct control_client *client);
+void control_failed(struct control_client *client, int error, const char *message);
+void control_end(struct control_client *client, const char *key, const struct wh_net_end *end);
+bool control_id_parse(const char *text, uint32_t *ret_id);
 
 /* The request in client->in[0..size), without the line feed. There is room for a whole reply. */
 void control_command(struct control_client *client, char *line, size_t size);
+
+/* ---- control_settings.c ---- */
+
+void control_dns(struct control_client *c, const struct control_words *w);
+void control_policy(struct control_client *c, const struct control_words *w);
+void control_limits(struct control_client *c, const struct control_words *w);
+void control_leases(struct control_client *c, const struct control_words *w);
+void control_forward(struct control_client *c, const struct control_words *w);
+void control_unforward(struct control_client *c, const struct control_words *w);
+void control_forwards(struct control_client *c, const struct control_words *w);
 
 /* ---- control.c ---- */
 

@@ -459,6 +459,7 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	wh_list_init(&gateway->tcp_refused);
 	wh_list_init(&gateway->rules);
 	wh_list_init(&gateway->policies);
+	wh_list_init(&gateway->forwards);
 	wh_list_init(&gateway->names);
 	wh_list_init(&gateway->zones);
 	wh_list_init(&gateway->echo_flows);
@@ -495,6 +496,7 @@ void wh_gateway_free(struct wh_gateway *gateway)
 	dns_fini(gateway);
 	rules_fini(gateway);
 	policy_fini(gateway);
+	forwards_fini(gateway);
 	names_fini(gateway);
 	zones_fini(gateway);
 	wh_net_free(gateway->net);

@@ -36,6 +36,11 @@ struct wh_gateway_host {
 	 * not read when the stamp is still the same: -WH_EALREADY. */
 	int (*read_text)(void *ctx, const char *path, uint64_t *stamp, char *to, size_t size);
 	void (*random)(void *ctx, void *to, size_t size);
+	/* Binds a Unix stream socket to a path that its owner only may connect to; replaces a socket that nobody
+	 * listens at. The file's identity is for path_remove, which removes it if it is still that one. */
+	int (*path_bind)(void *ctx, int fd, const struct sockaddr *to, socklen_t size,
+			 uint64_t *ret_device, uint64_t *ret_inode);
+	void (*path_remove)(void *ctx, const char *path, uint64_t device, uint64_t inode);
 };
 
 extern const struct wh_gateway_host gateway_host_linux;

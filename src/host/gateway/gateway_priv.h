@@ -92,7 +92,10 @@ struct rule {
 	uint32_t waiting;   /* TCP flows that the guest has not accepted yet */
 	bool guest_listens; /* the guest accepted at least once: a RST means what it says */
 	bool activated;
-	bool wildcard; /* UDP: answers need the local address of the datagram */
+	uint64_t wait_end_ns;   /* clients that came by then wait for the guest */
+	uint32_t group;         /* id of the range's first rule */
+	uint64_t device, inode; /* of the Unix socket's file */
+	bool wildcard;          /* UDP: answers need the local address of the datagram */
 	struct wh_net_end bound;
 };
 
@@ -167,6 +170,9 @@ struct wh_gateway {
 	/* Published ports. */
 	struct wh_list rules;
 	uint32_t rule_count, rule_next;
+
+	struct wh_list forwards; /* forwards.c */
+	uint32_t forward_count;
 
 	struct wh_list policies; /* policy.c */
 	uint32_t policy_count, policy_next;
@@ -375,9 +381,24 @@ void dns_fini(struct wh_gateway *gateway);
 bool ip4_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
 bool ip6_parse(const char *text, const char *end, struct wh_net_ip *ret_ip);
 
+/* Where clients of the rule are led, when the guest sees them at *shown, which becomes the gateway's address, and
+ * *kept false, when its version is not the machine's. */
+struct wh_net_end rule_guest(const struct wh_gateway *gateway, const struct rule *rule,
+			     struct wh_net_ip *shown, bool *kept);
 void rules_resume(struct wh_gateway *gateway);
 void rules_resume_expired(struct wh_loop_timer *timer);
 void rules_fini(struct wh_gateway *gateway);
+
+/* ---- forwards.c ---- */
+
+bool end_parse(const char *text, const char *end, struct wh_net_end *ret_end); /* ADDR:PORT */
+/* Counts. */
+const struct wh_gateway_forward *forward_find(struct wh_gateway *gateway, uint8_t protocol,
+					      const struct wh_net_end *meant);
+/* How the guest knows the end of a UDP forward on the host; false: it is none. */
+bool forward_shown(const struct wh_gateway *gateway, const struct wh_net_end *peer, bool is4,
+		   struct wh_net_end *ret_shown);
+void forwards_fini(struct wh_gateway *gateway);
 
 /* ---- policy.c ---- */
 

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
 #include <wherry/os.h>
@@ -121,6 +122,46 @@ static void linux_random(void *ctx, void *to, size_t size)
 	wh_os_random(to, size);
 }
 
+/* A socket whose listener has ended without removing it. */
+static bool is_stale(const struct sockaddr_un *address)
+{
+	struct stat st;
+	if (lstat(address->sun_path, &st) || !S_ISSOCK(st.st_mode))
+		return false;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) &&
+		     errno == ECONNREFUSED;
+	wh_os_close(&fd);
+	return stale;
+}
+
+static int linux_path_bind(void *ctx, int fd, const struct sockaddr *to, socklen_t size,
+			   uint64_t *ret_device, uint64_t *ret_inode)
+{
+	const struct sockaddr_un *name = (const struct sockaddr_un *)to;
+	struct stat st;
+	/* The file gets the socket's mode, so it is nobody else's at any moment. */
+	int error = fchmod(fd, 0600) || bind(fd, to, size) ? -errno : 0;
+	if (error == -WH_EADDRINUSE && is_stale(name))
+		error = unlink(name->sun_path) || bind(fd, to, size) ? -errno : 0;
+	if (!error && stat(name->sun_path, &st)) {
+		error = -errno;
+		(void)unlink(name->sun_path); /* ours, since a moment */
+	}
+	if (error)
+		return error;
+	*ret_device = st.st_dev;
+	*ret_inode = st.st_ino;
+	return 0;
+}
+
+static void linux_path_remove(void *ctx, const char *path, uint64_t device, uint64_t inode)
+{
+	struct stat st;
+	if (!lstat(path, &st) && st.st_dev == device && st.st_ino == inode)
+		(void)unlink(path); /* somebody may have done it */
+}
+
 const struct wh_gateway_host gateway_host_linux = {
 	.socket = linux_socket,
 	.connect = linux_connect,
@@ -140,4 +181,6 @@ const struct wh_gateway_host gateway_host_linux = {
 	.descriptors_max = linux_descriptors_max,
 	.read_text = linux_read_text,
 	.random = linux_random,
+	.path_bind = linux_path_bind,
+	.path_remove = linux_path_remove,
 };

@@ -3,6 +3,7 @@
 #include "gateway_priv.h"
 
 #include <netinet/tcp.h>
+#include <sys/un.h>
 #include <wherry/base/assert.h>
 
 /* Clients that wait for the guest, per rule: more stay in the kernel's backlog. */
@@ -27,39 +28,107 @@ static bool parse_bind(const char *text, const char *end, struct wh_net_ip *ret_
 	return ip4_parse(text, end, ret_ip);
 }
 
-int wh_gateway_rule_parse(const char *text, struct wh_gateway_rule *ret_rule, struct wh_diag *diag)
+static const char usage[] =
+	"[ADDR:]HOST[-LAST]:GUEST[-LAST][@MACHINE][/tcp|/udp] or unix:PATH:GUEST, e.g. 8080:80";
+
+/* "80" or "80-90" */
+static bool parse_ports(const char *text, const char *end, uint16_t *ret_first, uint16_t *ret_count)
 {
-	static const char usage[] = "[ADDR:]HOST:GUEST[/tcp|/udp], e.g. 8080:80";
-	struct wh_gateway_rule rule = { .protocol = WH_GATEWAY_TCP };
-	const char *end = text + wh_strlen(text);
-	const char *slash = find_last(text, end, '/');
-	if (slash) {
+	const char *dash = find_last(text, end, '-');
+	uint16_t last;
+	if (!port_parse(text, dash ? dash : end, ret_first))
+		return false;
+	*ret_count = 1;
+	if (!dash)
+		return true;
+	if (!port_parse(dash + 1, end, &last) || !*ret_first || last < *ret_first ||
+	    last - *ret_first >= (int)WH_GATEWAY_RULES_MAX)
+		return false;
+	*ret_count = (uint16_t)(last - *ret_first + 1);
+	return true;
+}
+
+/* Takes "/udp" and "@MACHINE" from the end. */
+static int parse_tail(const char *text, const char **end, struct wh_gateway_rule *rule,
+		      struct wh_diag *diag)
+{
+	const char *slash = find_last(text, *end, '/');
+	const char *colon = find_last(text, *end, ':');
+	if (slash && colon && slash > colon) { /* else it is of a path */
 		if (wh_streq(slash, "/udp"))
-			rule.protocol = WH_GATEWAY_UDP;
+			rule->protocol = WH_GATEWAY_UDP;
 		else if (!wh_streq(slash, "/tcp"))
 			return wh_diag_set(diag, -WH_EINVAL, "%s: protocol is /tcp or /udp: %s",
 					   text, usage);
-		end = slash;
+		*end = slash;
 	}
+	const char *at = find_last(text, *end, '@');
+	if (!at)
+		return 0;
+	bool ip6 = *end - at > 3 && at[1] == '[' && (*end)[-1] == ']';
+	if (!(ip6 ? ip6_parse(at + 2, *end - 1, &rule->guest)
+		  : ip4_parse(at + 1, *end, &rule->guest)))
+		return wh_diag_set(diag, -WH_EINVAL, "%s: MACHINE is an address: %s", text, usage);
+	*end = at;
+	return 0;
+}
+
+static int parse_host(const char *text, const char *colon, struct wh_gateway_rule *rule,
+		      struct wh_diag *diag)
+{
+	if (colon - text > 5 && !memcmp(text, "unix:", 5)) {
+		size_t size = (size_t)(colon - text) - 5;
+		if (size >= sizeof rule->path)
+			return wh_diag_set(diag, -WH_EINVAL,
+					   "%s: the path is longer than a socket's may be (107)",
+					   text);
+		memcpy(rule->path, text + 5, size);
+		return 0;
+	}
+	uint16_t count;
+	const char *bind_end = find_last(text, colon, ':');
+	if (!parse_ports(bind_end ? bind_end + 1 : text, colon, &rule->host.port, &count) ||
+	    (count > 1 && rule->count > 1 && count != rule->count))
+		return wh_diag_set(
+			diag, -WH_EINVAL,
+			"%s: host port is 0 to 65535, a range as long as the guest's: %s", text,
+			usage);
+	if (rule->count > 1 && count == 1 && rule->host.port > 65536 - rule->count)
+		return wh_diag_set(diag, -WH_EINVAL, "%s: the range ends behind 65535", text);
+	if (count > rule->count) { /* all to one port would be a guess */
+		if (rule->guest_port > 65536 - count)
+			return wh_diag_set(diag, -WH_EINVAL, "%s: the range ends behind 65535",
+					   text);
+		rule->count = count;
+	}
+	if (!bind_end)
+		return 0;
+	rule->bind_given = true;
+	if (!parse_bind(text, bind_end, &rule->host.ip))
+		return wh_diag_set(diag, -WH_EINVAL,
+				   "%s: ADDR is an IPv4 address, an IPv6 address in brackets, or *",
+				   text);
+	return 0;
+}
+
+int wh_gateway_rule_parse(const char *text, struct wh_gateway_rule *ret_rule, struct wh_diag *diag)
+{
+	struct wh_gateway_rule rule = { .protocol = WH_GATEWAY_TCP };
+	const char *end = text + wh_strlen(text);
+	int error = parse_tail(text, &end, &rule, diag);
+	if (error)
+		return error;
 	const char *colon = find_last(text, end, ':');
 	if (!colon)
 		return wh_diag_set(diag, -WH_EINVAL, "%s: a published port is %s", text, usage);
-	if (!port_parse(colon + 1, end, &rule.guest_port) || !rule.guest_port)
+	if (!parse_ports(colon + 1, end, &rule.guest_port, &rule.count) || !rule.guest_port)
 		return wh_diag_set(diag, -WH_EINVAL, "%s: guest port is 1 to 65535: %s", text,
 				   usage);
-	const char *bind_end = find_last(text, colon, ':');
-	const char *port = bind_end ? bind_end + 1 : text;
-	if (!port_parse(port, colon, &rule.host.port))
-		return wh_diag_set(diag, -WH_EINVAL, "%s: host port is 0 to 65535: %s", text,
-				   usage);
-	if (bind_end) {
-		rule.bind_given = true;
-		if (!parse_bind(text, bind_end, &rule.host.ip))
-			return wh_diag_set(diag, -WH_EINVAL,
-					   "%s: ADDR is an IPv4 address, an IPv6 address in "
-					   "brackets, or *",
-					   text);
-	}
+	error = parse_host(text, colon, &rule, diag);
+	if (error)
+		return error;
+	if (rule.path[0] && (rule.count > 1 || rule.protocol != WH_GATEWAY_TCP))
+		return wh_diag_set(diag, -WH_EINVAL, "%s: a path leads to one TCP port", text);
 	*ret_rule = rule;
 	return 0;
 }
@@ -74,6 +143,11 @@ static void activate(struct rule *rule)
 	if (rule->activated)
 		return;
 	rule->activated = true;
+	rule->wait_end_ns =
+		wh_loop_now(rule->gateway->loop) + rule->config.activation_ms * GATEWAY_MS;
+	if (events_wanted(rule->gateway))
+		event(rule->gateway, "activated", ",\"id\":%u,\"guest_port\":%u", rule->id,
+		      rule->config.guest_port);
 	if (rule->config.activated)
 		rule->config.activated(rule->config.ctx, rule->id);
 }
@@ -240,11 +314,40 @@ static bool no_ip6(int error)
 	       error == -WH_EPROTONOSUPPORT;
 }
 
+/* The file gets the socket's mode, so that it is its owner's at any moment. One that nobody listens at any
+ * more is replaced. */
+static int path_open(struct rule *rule)
+{
+	struct wh_gateway *gateway = rule->gateway;
+	struct listener *listener = &rule->listeners[0];
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	const struct sockaddr *address = (const struct sockaddr *)&name;
+	int fd = socket_open(gateway, AF_UNIX, SOCK_STREAM, 0);
+	if (fd < 0)
+		return fd;
+	memcpy(name.sun_path, rule->config.path, sizeof rule->config.path);
+	*listener = (struct listener){ .rule = rule, .accept_batch = 1 };
+	listener->watch = (struct wh_loop_fd){ .fd = fd, .fn = accept_event, .ctx = listener };
+	int error = gateway->host->path_bind(gateway->host_ctx, fd, address, sizeof name,
+					     &rule->device, &rule->inode);
+	if (!error)
+		error = gateway->host->listen(gateway->host_ctx, fd, LISTEN_BACKLOG);
+	if (!error)
+		error = socket_watch(gateway, &listener->watch, WH_LOOP_READ);
+	if (error)
+		socket_close(gateway, &listener->watch);
+	else
+		rule->listener_count = 1;
+	return error;
+}
+
 static int rule_open(struct rule *rule, struct wh_net_end *bound)
 {
 	static const uint8_t loopback4[4] = { 127, 0, 0, 1 }, any4[4];
 	static const uint8_t loopback6[16] = { [15] = 1 };
 	*bound = rule->config.host;
+	if (rule->config.path[0])
+		return path_open(rule);
 	if (rule->config.bind_given) {
 		int error = listener_open(rule, bound);
 		if (no_ip6(error) && !wh_net_ip_is4(&bound->ip) && wh_net_ip_is_any(&bound->ip)) {
@@ -269,6 +372,9 @@ static void rule_close(struct rule *rule)
 	for (uint32_t i = 0; i < rule->listener_count; i++)
 		socket_close(gateway, &rule->listeners[i].watch);
 	rule->listener_count = 0;
+	if (rule->inode)
+		gateway->host->path_remove(gateway->host_ctx, rule->config.path, rule->device,
+					   rule->inode);
 	wh_free(gateway->alloc, rule, sizeof *rule);
 }
 
@@ -276,6 +382,12 @@ static int explain(int error, const struct rule *rule, struct wh_diag *diag)
 {
 	const char *kind = rule->config.protocol == WH_GATEWAY_TCP ? "TCP" : "UDP";
 	unsigned port = rule->config.host.port;
+	if (rule->config.path[0])
+		return wh_diag_set(diag, error,
+				   error == -WH_EADDRINUSE
+					   ? "%s is in use by another program, or is a file"
+					   : "%s cannot be listened at: error %d",
+				   rule->config.path, -error);
 	switch (-error) {
 	case WH_EADDRINUSE:
 		return wh_diag_set(diag, error,
@@ -301,17 +413,9 @@ static int explain(int error, const struct rule *rule, struct wh_diag *diag)
 	}
 }
 
-int wh_gateway_publish(struct wh_gateway *gateway, const struct wh_gateway_rule *config,
-		       uint32_t *ret_rule, struct wh_net_end *ret_bound, struct wh_diag *diag)
+static int publish_one(struct wh_gateway *gateway, const struct wh_gateway_rule *config,
+		       uint32_t group, struct rule **ret_rule, struct wh_diag *diag)
 {
-	if ((config->protocol != WH_GATEWAY_TCP && config->protocol != WH_GATEWAY_UDP) ||
-	    !config->guest_port)
-		return wh_diag_set(diag, -WH_EINVAL,
-				   "a published port needs a protocol and the "
-				   "guest's port");
-	if (gateway->rule_count >= WH_GATEWAY_RULES_MAX)
-		return wh_diag_set(diag, -WH_ENOSPC, "at most %u ports can be published",
-				   WH_GATEWAY_RULES_MAX);
 	struct rule *rule = wh_alloc_zero(gateway->alloc, sizeof *rule);
 	if (!rule)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for a published port");
@@ -328,18 +432,75 @@ int wh_gateway_publish(struct wh_gateway *gateway, const struct wh_gateway_rule 
 		return error;
 	}
 	rule->id = ++gateway->rule_next;
+	rule->group = group ? group : rule->id;
 	rule->bound = bound;
 	char text[END_TEXT_SIZE];
 	wh_log_write(&gateway->log, WH_LOG_INFO, "net", rule->id, "published %s as guest port %u%s",
-		     end_text(&bound, text), config->guest_port,
+		     config->path[0] ? config->path : end_text(&bound, text), config->guest_port,
 		     config->protocol == WH_GATEWAY_UDP ? "/udp" : "");
 	gateway->rule_count++;
 	wh_list_push_back(&gateway->rules, &rule->node);
-	if (ret_rule)
-		*ret_rule = rule->id;
-	if (ret_bound)
-		*ret_bound = bound;
+	*ret_rule = rule;
 	return 0;
+}
+
+static int rule_check(const struct wh_gateway *gateway, const struct wh_gateway_rule *c,
+		      uint32_t count, struct wh_diag *diag)
+{
+	bool any = wh_net_ip_is_any(&c->guest);
+	if ((c->protocol != WH_GATEWAY_TCP && c->protocol != WH_GATEWAY_UDP) || !c->guest_port)
+		return wh_diag_set(diag, -WH_EINVAL,
+				   "a published port needs a protocol and the "
+				   "guest's port");
+	if (count > 1 && (!c->host.port || c->path[0] || c->host.port > 65536 - count ||
+			  c->guest_port > 65536 - count))
+		return wh_diag_set(diag, -WH_EINVAL, "a range needs ports of its own to begin at");
+	if (!any && (!gateway_in_subnet(gateway, &c->guest) || gateway_is_own(gateway, &c->guest)))
+		return wh_diag_set(diag, -WH_EADDRNOTAVAIL,
+				   "the machine to publish is not on the guest's network");
+	if (gateway->rule_count + count > WH_GATEWAY_RULES_MAX)
+		return wh_diag_set(diag, -WH_ENOSPC, "at most %u ports can be published",
+				   WH_GATEWAY_RULES_MAX);
+	return 0;
+}
+
+int wh_gateway_publish(struct wh_gateway *gateway, const struct wh_gateway_rule *config,
+		       uint32_t *ret_rule, struct wh_net_end *ret_bound, struct wh_diag *diag)
+{
+	uint32_t count = config->count ? config->count : 1;
+	struct wh_gateway_rule one = *config;
+	struct rule *rule = NULL, *first = NULL;
+	int error = rule_check(gateway, config, count, diag);
+	for (uint32_t i = 0; !error && i < count; i++) {
+		error = publish_one(gateway, &one, first ? first->id : 0, &rule, diag);
+		first = first ? first : rule;
+		one.host.port = (uint16_t)(one.host.port + !!one.host.port);
+		one.guest_port++;
+	}
+	if (error && first)
+		(void)wh_gateway_unpublish(gateway, first->id); /* what was there of the range */
+	if (error)
+		return error;
+	if (ret_rule)
+		*ret_rule = first->id;
+	if (ret_bound)
+		*ret_bound = first->bound;
+	return 0;
+}
+
+struct wh_net_end rule_guest(const struct wh_gateway *gateway, const struct rule *rule,
+			     struct wh_net_ip *shown, bool *kept)
+{
+	struct wh_net_end guest = { gateway->guest[wh_net_ip_is4(shown) ? 0 : 1],
+				    rule->config.guest_port };
+	if (wh_net_ip_is_any(&rule->config.guest))
+		return guest;
+	guest.ip = rule->config.guest;
+	if (wh_net_ip_is4(&guest.ip) != wh_net_ip_is4(shown)) {
+		*shown = gateway->self[wh_net_ip_is4(&guest.ip) ? 0 : 1];
+		*kept = false;
+	}
+	return guest;
 }
 
 static void rule_remove(struct rule *rule)
@@ -355,14 +516,15 @@ static void rule_remove(struct rule *rule)
 
 int wh_gateway_unpublish(struct wh_gateway *gateway, uint32_t id)
 {
-	WH_LIST_FOR_EACH(node, &gateway->rules) {
+	int error = -WH_ENOENT;
+	WH_LIST_FOR_EACH_SAFE(node, &gateway->rules) {
 		struct rule *rule = WH_LIST_ENTRY(node, struct rule, node);
-		if (rule->id == id) {
+		if (rule->group == id || rule->id == id) {
 			rule_remove(rule);
-			return 0;
+			error = 0;
 		}
 	}
-	return -WH_ENOENT;
+	return error;
 }
 
 uint32_t wh_gateway_published_list(const struct wh_gateway *gateway,
@@ -378,8 +540,10 @@ uint32_t wh_gateway_published_list(const struct wh_gateway *gateway,
 						       .protocol = rule->config.protocol,
 						       .host = rule->bound,
 						       .guest_port = rule->config.guest_port,
+						       .guest = rule->config.guest,
 						       .waiting = rule->waiting,
 						       .activated = rule->activated };
+		memcpy(list[count - 1].path, rule->config.path, sizeof rule->config.path);
 	}
 	return count;
 }

@@ -27,6 +27,7 @@
 #include "gateway_priv.h"
 
 #include <netinet/tcp.h>
+#include <sys/un.h>
 #include <wherry/base/assert.h>
 
 #define RETRY_FIRST_NS (1 * GATEWAY_MS)
@@ -297,20 +298,33 @@ static bool host_connected(struct tcp_flow *flow)
 	return true;
 }
 
-static void request_connect(struct tcp_flow *flow, const struct wh_net_end *to)
+/* 0, -WH_EINPROGRESS or why not. path NULL = to an address. */
+static int host_connect(struct tcp_flow *flow, const struct wh_net_end *to, const char *path)
 {
 	struct wh_gateway *gateway = flow->gateway;
 	union host_address address;
-	int fd = socket_open(gateway, end_domain(to), SOCK_STREAM, IPPROTO_TCP);
-	if (fd < 0) {
-		request_refuse(flow, fd == -WH_EAFNOSUPPORT ? WH_ENETUNREACH : WH_ECONNREFUSED);
-		return;
-	}
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	int fd = socket_open(gateway, path ? AF_UNIX : end_domain(to), SOCK_STREAM,
+			     path ? 0 : IPPROTO_TCP);
+	if (fd < 0)
+		return fd == -WH_EAFNOSUPPORT ? -WH_ENETUNREACH : -WH_ECONNREFUSED;
 	flow->watch.fd = fd;
+	if (path) {
+		memcpy(name.sun_path, path, wh_strlen(path) + 1);
+		int error = gateway->host->connect(gateway->host_ctx, fd,
+						   (const struct sockaddr *)&name, sizeof name);
+		/* No such file, no permission, a full backlog: nobody listens. */
+		return error && error != -WH_EINPROGRESS ? -WH_ECONNREFUSED : error;
+	}
 	/* The guest's stack has decided what goes in one segment. */
 	(void)socket_set(gateway, fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	socklen_t size = address_from_end(to, &address);
-	int error = gateway->host->connect(gateway->host_ctx, fd, &address.any, size);
+	return gateway->host->connect(gateway->host_ctx, fd, &address.any, size);
+}
+
+static void request_connect(struct tcp_flow *flow, const struct wh_net_end *to, const char *path)
+{
+	int error = host_connect(flow, to, path);
 	if (error && error != -WH_EINPROGRESS) {
 		request_refuse(flow, -error);
 		return;
@@ -327,9 +341,13 @@ static void request_connect(struct tcp_flow *flow, const struct wh_net_end *to)
 bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tuple)
 {
 	struct wh_gateway *gateway = ctx;
-	struct wh_net_end to;
+	struct wh_net_end to = { .port = 0 };
+	const struct wh_gateway_forward *forward =
+		forward_find(gateway, WH_GATEWAY_TCP, &tuple->local);
 	gateway->touched = true;
-	switch (gateway_destination(gateway, &tuple->local, &to)) {
+	if (forward)
+		to = forward->to;
+	switch (forward ? DESTINATION_HOST : gateway_destination(gateway, &tuple->local, &to)) {
 	case DESTINATION_HOST:
 		break;
 	case DESTINATION_DNS:
@@ -371,7 +389,7 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 	pending_begin(flow, NULL);
 	log_flow(gateway, flow->id, "tcp", &tuple->remote, &tuple->local, 0);
 	wh_net_tcp_set_ops(s, &flow_ops, flow);
-	request_connect(flow, &to);
+	request_connect(flow, &to, forward && forward->path[0] ? forward->path : NULL);
 	return true;
 }
 
@@ -387,8 +405,7 @@ static int guest_connect(struct tcp_flow *flow)
 		tuple.local.ip = gateway->self[0];
 		kept = false;
 	}
-	tuple.remote.ip = gateway->guest[wh_net_ip_is4(&tuple.local.ip) ? 0 : 1];
-	tuple.remote.port = flow->rule->config.guest_port;
+	tuple.remote = rule_guest(gateway, flow->rule, &tuple.local.ip, &kept);
 	int error = -WH_EADDRINUSE;
 	for (int i = 0; i < SHOWN_PORT_TRIES && error == -WH_EADDRINUSE; i++) {
 		error = wh_net_tcp_connect(gateway->net, &tuple, &flow_ops, flow, &flow->tcp);
@@ -435,7 +452,8 @@ static bool may_wait(const struct tcp_flow *flow)
 {
 	const struct wh_gateway *gateway = flow->gateway;
 	return flow->rule && !flow->rule->guest_listens &&
-	       (!gateway->boot_end_ns || wh_loop_now(gateway->loop) < gateway->boot_end_ns);
+	       (!gateway->boot_end_ns || wh_loop_now(gateway->loop) < gateway->boot_end_ns ||
+		wh_loop_now(gateway->loop) < flow->rule->wait_end_ns);
 }
 
 static void guest_refused(struct tcp_flow *flow)

@@ -338,9 +338,12 @@ static bool filter_has(const struct udp_flow *flow, const struct wh_net_ip *ip)
 }
 
 /* How the guest knows a peer of an OUT flow. false: it cannot have been sent to. */
-static bool peer_shown(const struct wh_gateway *gateway, const struct wh_net_end *peer,
-		       struct wh_net_end *ret_shown)
+static bool peer_shown(const struct wh_gateway *gateway, const struct udp_flow *flow,
+		       const struct wh_net_end *peer, struct wh_net_end *ret_shown)
 {
+	if (gateway->forward_count &&
+	    forward_shown(gateway, peer, wh_net_ip_is4(&flow->guest.ip), ret_shown))
+		return true;
 	*ret_shown = *peer;
 	if (!gateway_is_loopback(&peer->ip))
 		return true;
@@ -368,7 +371,7 @@ static void flow_errors(struct udp_flow *flow)
 		struct wh_net_end peer;
 		if (n < 0)
 			return;
-		if (!address_to_end(&to, &peer) || !peer_shown(gateway, &peer, &tuple.local))
+		if (!address_to_end(&to, &peer) || !peer_shown(gateway, flow, &peer, &tuple.local))
 			continue;
 		for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
 			struct sock_extended_err error;
@@ -404,7 +407,7 @@ static void flow_readable(struct wh_loop_fd *watch, uint32_t events)
 		if (n == -WH_EAGAIN || n == -WH_EINTR)
 			return;
 		if (n < 0 || !filter_has(flow, &peer.ip) ||
-		    !peer_shown(gateway, &peer, &tuple.local)) {
+		    !peer_shown(gateway, flow, &peer, &tuple.local)) {
 			gateway->stats.udp_dropped++;
 			continue;
 		}
@@ -679,7 +682,11 @@ bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_i
 		gateway->stats.udp_dropped++;
 		return true;
 	}
-	switch (gateway_destination(gateway, &tuple->local, &to)) {
+	const struct wh_gateway_forward *forward =
+		forward_find(gateway, WH_GATEWAY_UDP, &tuple->local);
+	if (forward)
+		to = forward->to;
+	switch (forward ? DESTINATION_HOST : gateway_destination(gateway, &tuple->local, &to)) {
 	case DESTINATION_HOST:
 		if (policy_denies(gateway, false, WH_GATEWAY_UDP, &tuple->local.ip,
 				  tuple->local.port)) {
@@ -726,8 +733,7 @@ static struct udp_flow *in_open(struct listener *listener, const struct wh_net_e
 	struct wh_gateway *gateway = rule->gateway;
 	struct wh_net_end shown, guest;
 	bool kept = gateway_shown(gateway, client, &shown);
-	guest.ip = gateway->guest[wh_net_ip_is4(&shown.ip) ? 0 : 1];
-	guest.port = rule->config.guest_port;
+	guest = rule_guest(gateway, rule, &shown.ip, &kept);
 	for (int i = 0; find_in(gateway, &guest, &shown); i++) {
 		if (kept || i == SHOWN_PORT_TRIES)
 			return NULL;

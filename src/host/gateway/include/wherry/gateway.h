@@ -179,6 +179,7 @@ int wh_gateway_config_addresses(const struct wh_gateway_config *config,
 /* ---- Published ports --------------------------------------------------------------------- */
 
 enum wh_gateway_protocol { WH_GATEWAY_TCP = 6, WH_GATEWAY_UDP = 17 };
+#define WH_GATEWAY_PATH_SIZE 108u /* of a Unix socket, NUL included */
 
 struct wh_gateway_rule {
 	enum wh_gateway_protocol protocol;
@@ -186,13 +187,21 @@ struct wh_gateway_rule {
 	struct wh_net_end host; /* bind address: unspecified IPv6 = all of both versions,
 				 * ::ffff:0.0.0.0 = all IPv4; port 0 = the kernel chooses */
 	uint16_t guest_port;
+	/* Ports in a row, from host.port and guest_port on; 0 = 1. They are one rule to _unpublish. */
+	uint16_t count;
+	/* TCP: instead of an address, a Unix stream socket's path, made with mode 0600; "" = none. */
+	char path[WH_GATEWAY_PATH_SIZE];
+	struct wh_net_ip
+		guest; /* another machine on the guest's network; unspecified = the guest */
 	/* The first connection or datagram came; may be NULL. Called from the loop. */
 	void (*activated)(void *ctx, uint32_t rule);
 	void *ctx;
+	/* Clients wait so long for the guest to listen after that, beside the boot window. */
+	uint32_t activation_ms;
 };
 
-/* "[ADDR:]HOST:GUEST[/tcp|/udp]", ADDR an IPv4 address, an IPv6 one in brackets, or "*" (all). Host
- * port 0 = the kernel chooses. -WH_EINVAL with the reason. */
+/* "[ADDR:]HOST[-LAST]:GUEST[-LAST][@MACHINE][/tcp|/udp]", ADDR an IPv4 address, an IPv6 one in brackets, or "*" (all);
+ * or "unix:PATH:GUEST". Host port 0 = the kernel chooses. -WH_EINVAL with the reason. */
 int wh_gateway_rule_parse(const char *text, struct wh_gateway_rule *ret_rule, struct wh_diag *diag);
 
 /*
@@ -210,13 +219,43 @@ struct wh_gateway_published {
 	uint32_t id;
 	enum wh_gateway_protocol protocol;
 	struct wh_net_end host; /* as bound */
+	char path[WH_GATEWAY_PATH_SIZE];
 	uint16_t guest_port;
-	uint32_t waiting; /* TCP: clients that the guest has not accepted yet */
+	struct wh_net_ip guest; /* unspecified = the guest */
+	uint32_t waiting;       /* TCP: clients that the guest has not accepted yet */
 	bool activated;
 };
 /* The published ports in the order of their ids; at most max (WH_GATEWAY_RULES_MAX takes all). */
 uint32_t wh_gateway_published_list(const struct wh_gateway *gateway,
 				   struct wh_gateway_published *list, uint32_t max);
+
+/* ---- Forwards -----------------------------------------------------------------------------
+ *
+ * The other way: what the guest connects to at this address and port is an address or a Unix socket of the host,
+ * the host's loopback included.
+ */
+#define WH_GATEWAY_FORWARDS_MAX 64u
+
+struct wh_gateway_forward {
+	enum wh_gateway_protocol protocol;
+	struct wh_net_end meant; /* unspecified address = the gateway's, of both versions */
+	struct wh_net_end to;
+	char path[WH_GATEWAY_PATH_SIZE]; /* instead: a stream socket, TCP only; "" = none */
+	uint32_t id;                     /* by _get */
+	uint64_t hits;                   /* by _get: connections, datagrams */
+};
+/* "[ADDR:]PORT=HOST:PORT[/tcp|/udp]" or "[ADDR:]PORT=unix:PATH", an IPv6 address in brackets. -WH_EINVAL with the reason. */
+int wh_gateway_forward_parse(const char *text, struct wh_gateway_forward *ret_forward,
+			     struct wh_diag *diag);
+/* -WH_EINVAL, -WH_EADDRINUSE (this port), -WH_EADDRNOTAVAIL (of the guest's network and not the gateway's),
+ * -WH_ENOSPC, -WH_ENOMEM. Ids are not those of published ports. */
+int wh_gateway_forward_add(struct wh_gateway *gateway, const struct wh_gateway_forward *forward,
+			   uint32_t *ret_id, struct wh_diag *diag);
+/* Connections that exist go on. -WH_ENOENT. */
+int wh_gateway_forward_remove(struct wh_gateway *gateway, uint32_t id);
+/* -WH_ENOENT: there are not so many. */
+int wh_gateway_forward_get(const struct wh_gateway *gateway, uint32_t index,
+			   struct wh_gateway_forward *ret_forward);
 
 /* ---- Policy ------------------------------------------------------------------------------ */
 
