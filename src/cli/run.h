@@ -33,6 +33,8 @@ struct run_volume {
 	char folder[1024];
 	char path[WH_BOOT_PATH_SIZE];
 	bool read_only;
+	bool store;                   /* folder is REPO[@BRANCH], served by wherry-store */
+	char name[WH_BOOT_NAME_SIZE]; /* of a store: its mount tag */
 };
 
 struct run_options {
@@ -83,6 +85,7 @@ struct run {
 int run_options_read(struct run_options *o, int argc, char **argv);
 int run_disk_parse(const char *text, struct run_disk *ret_disk);
 int run_volume_parse(const char *text, struct run_volume *ret_volume);
+int run_store_parse(const char *text, struct run_volume *ret_volume);
 
 /* What is needed before there is a machine (gateway, mounts); then the devices. Messages are
  * printed; 0 or an exit status. */

@@ -5,9 +5,13 @@
  * Two steps around the making of the machine: prepare settles what must be in boot info (network
  * addresses, mounts), attach opens and plugs in. The guest's process is made meanwhile.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
@@ -19,6 +23,7 @@
 #include <wherry/dev_rng.h>
 #include <wherry/gateway.h>
 
+#include "programs.h"
 #include "run.h"
 
 /* What the gateway's stack takes from a device. */
@@ -35,6 +40,7 @@ struct disk {
 struct volume {
 	struct wh_p9_hostdir *folder;
 	struct wh_dev_9p *device;
+	struct wh_dev_9p_relay *relay; /* a store's */
 };
 
 struct run_devices {
@@ -209,7 +215,9 @@ static int prepare_volumes(struct run *r, struct wh_vmm_config *config)
 		return no_memory(), CLI_ERROR;
 	for (unsigned i = 0; i < o->volume_count; i++) {
 		struct wh_boot_mount *m = &d->mounts[i];
-		if (r->image)
+		if (o->volumes[i].store)
+			wh_format(m->tag, sizeof m->tag, "%s", o->volumes[i].name);
+		else if (r->image)
 			wh_format(m->tag, sizeof m->tag, "volume%u", i);
 		else if (wh_format(m->tag, sizeof m->tag, "%s", o->volumes[i].path) >=
 			 sizeof m->tag) {
@@ -225,11 +233,61 @@ static int prepare_volumes(struct run *r, struct wh_vmm_config *config)
 	return CLI_OK;
 }
 
+/* A store is served by a process of its own, which ends with the connection. */
+static int attach_store(struct run *r, unsigned index)
+{
+	const struct run_volume *o = &r->options.volumes[index];
+	struct wh_diag diag = { "" };
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
+		cli_error("--store %s: %s", o->name, strerror(errno));
+		return CLI_ERROR;
+	}
+	pid_t child = fork();
+	if (!child) {
+		char *argv[] = { (char[]){ "store" },
+				 (char[]){ "serve" },
+				 (char *)(uintptr_t)o->folder,
+				 (char[]){ "--listen" },
+				 (char[]){ "fd:3" },
+				 o->read_only ? (char[]){ "--read-only" } : NULL,
+				 NULL };
+		if (pair[1] == 3)
+			fcntl(3, F_SETFD, 0);
+		else
+			dup2(pair[1], 3);
+		setpgid(0, 0); /* the guest may want to store something after a ^C */
+		_exit(program_exec("store", argv));
+	}
+	close(pair[1]);
+	struct wh_dev_9p_relay_config c = { .size = sizeof c,
+					    .tag = r->devices->mounts[index].tag,
+					    .fd = pair[0],
+					    .loop = r->loop,
+					    .log = r->log };
+	if (child < 0) {
+		cli_error("--store %s: %s", o->name, strerror(errno));
+	} else if (wh_dev_9p_relay_new(&c, r->machine, &r->devices->volumes[index].relay, &diag) >=
+		   0) {
+		return CLI_OK;
+	} else {
+		cli_error("--store %s: %s", o->name, diag.text);
+	}
+	close(pair[0]);
+	return CLI_ERROR;
+}
+
 static int attach_volumes(struct run *r)
 {
 	struct wh_diag diag = { "" };
 	for (unsigned i = 0; i < r->options.volume_count; i++) {
 		struct volume *v = &r->devices->volumes[i];
+		if (r->options.volumes[i].store) {
+			int status = attach_store(r, i);
+			if (status)
+				return status;
+			continue;
+		}
 		struct wh_dev_9p_config config = { .size = sizeof config,
 						   .tag = r->devices->mounts[i].tag,
 						   .ops = &wh_p9_hostdir_ops,

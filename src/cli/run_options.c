@@ -32,6 +32,7 @@ enum {
 	OPT_TRACE_EXITS,
 	OPT_WORKDIR,
 	OPT_HERE,
+	OPT_STORE,
 };
 
 static const struct cli_option options[] = {
@@ -45,6 +46,7 @@ static const struct cli_option options[] = {
 	{ OPT_DISK, "disk", 0, "NAME=FILE[,format=raw|qcow2][,ro]",
 	  "a disk, /dev/NAME in the guest" },
 	{ OPT_VOLUME, "volume", 'v', "DIR:PATH[:ro]", "share a folder with the guest" },
+	{ OPT_STORE, "store", 0, "NAME=REPO[@BRANCH]:PATH[,ro]", "share a store (wherry store)" },
 	{ OPT_ENV, "env", 'e', "K=V", "set a variable of the guest's environment" },
 	{ OPT_WORKDIR, "workdir", 'w', "PATH", "where the program starts, instead of /" },
 	{ OPT_HERE, "here", 0, NULL,
@@ -121,6 +123,33 @@ int run_disk_parse(const char *text, struct run_disk *ret_disk)
 	return 0;
 }
 
+/* NAME=REPO[@BRANCH]:PATH[,ro] */
+int run_store_parse(const char *text, struct run_volume *ret_volume)
+{
+	struct run_volume v = { .store = true };
+	const char *equals = strchr(text, '='), *begin = equals ? equals + 1 : text;
+	size_t size = strlen(begin);
+	if (size > 3 && !memcmp(begin + size - 3, ",ro", 3)) {
+		v.read_only = true;
+		size -= 3;
+	}
+	const char *colon = begin + size;
+	while (colon > begin && !(colon[0] == ':' && colon[1] == '/'))
+		colon--;
+	if (!equals || colon == begin ||
+	    !copy(v.name, sizeof v.name, text, (size_t)(equals - text)) ||
+	    memchr(v.name, '/', strlen(v.name)) ||
+	    !copy(v.folder, sizeof v.folder, begin, (size_t)(colon - begin)) ||
+	    !copy(v.path, sizeof v.path, colon + 1, size - (size_t)(colon - begin) - 1)) {
+		cli_error(
+			"--store %s: say NAME=REPO[@BRANCH]:PATH[,ro], PATH beginning with a slash",
+			text);
+		return CLI_BAD;
+	}
+	*ret_volume = v;
+	return 0;
+}
+
 int run_volume_parse(const char *text, struct run_volume *ret_volume)
 {
 	struct run_volume v = { .read_only = false };
@@ -161,7 +190,7 @@ static int add_disk(struct run_options *o, const char *value)
 	return 0;
 }
 
-static int add_volume(struct run_options *o, const char *value)
+static int add_volume(struct run_options *o, const char *value, bool store)
 {
 	if (!o->volumes)
 		o->volumes = calloc(RUN_VOLUMES_MAX, sizeof *o->volumes);
@@ -169,7 +198,8 @@ static int add_volume(struct run_options *o, const char *value)
 		cli_error("more than %u folders", RUN_VOLUMES_MAX);
 		return CLI_BAD;
 	}
-	if (run_volume_parse(value, &o->volumes[o->volume_count]))
+	struct run_volume *v = &o->volumes[o->volume_count];
+	if (store ? run_store_parse(value, v) : run_volume_parse(value, v))
 		return CLI_BAD;
 	o->volume_count++;
 	return 0;
@@ -212,7 +242,7 @@ static int add_surroundings(struct run_options *o)
 	}
 	bool at_root = folder[1] == 0; /* sharing all of the host is more than was asked for */
 	wh_format(volume, sizeof volume, "%s:%s", folder, folder);
-	if (!at_root && add_volume(o, volume))
+	if (!at_root && add_volume(o, volume, false))
 		return CLI_BAD;
 	if (!at_root && !o->workdir)
 		o->workdir = o->volumes[o->volume_count - 1].path;
@@ -286,7 +316,9 @@ static int take(struct run_options *o, int id, const char *value)
 	case OPT_DISK:
 		return add_disk(o, value);
 	case OPT_VOLUME:
-		return add_volume(o, value);
+		return add_volume(o, value, false);
+	case OPT_STORE:
+		return add_volume(o, value, true);
 	case OPT_ENV:
 		return add_env(o, value);
 	case OPT_WORKDIR:

@@ -12,6 +12,38 @@ static struct node *node_of(const struct wh_p9_fid *f)
 	return f->node;
 }
 
+/* The first attach of a connection decides what it can reach. */
+static int choose_root(struct session *s, struct node *n, struct wh_p9_str aname)
+{
+	char name[WH_STORE_BRANCH_SIZE_MAX + 1];
+	while (aname.size && aname.text[0] == '/')
+		aname = wh_p9_str(aname.text + 1, aname.size - 1u);
+	bool wants = aname.size > 7 && !memcmp(aname.text, "branch/", 7) &&
+		     aname.size - 7u < sizeof name;
+	if (aname.size && !wants)
+		return -WH_ENOENT;
+	if (wants) {
+		memcpy(name, aname.text + 7, aname.size - 7u);
+		name[aname.size - 7] = 0;
+		if (!wh_store_branch_valid(name))
+			return -WH_ENOENT;
+	} else {
+		snprintf(name, sizeof name, "%s", s->fs->config.branch ? s->fs->config.branch : "");
+	}
+	if (!s->attached && s->fs->config.branch)
+		snprintf(s->root, sizeof s->root, "%s", s->fs->config.branch);
+	else if (!s->attached)
+		snprintf(s->root, sizeof s->root, "%s", name);
+	if (s->root[0] && *name && !wh_streq(s->root, name))
+		return -WH_EACCES;
+	s->attached = true;
+	if (!*name && !s->root[0])
+		return 0;
+	n->kind = K_BRANCH;
+	n->branch = strdup(*name ? name : s->root);
+	return n->branch ? 0 : -WH_ENOMEM;
+}
+
 static int op_attach(void *ctx, struct wh_p9_request *q)
 {
 	struct session *s = ctx;
@@ -19,13 +51,10 @@ static int op_attach(void *ctx, struct wh_p9_request *q)
 	if (!n)
 		return -WH_ENOMEM;
 	s->fs->requests++;
-	if (s->fs->config.branch) {
-		n->kind = K_RO;
-		n->branch = strdup(s->fs->config.branch);
-		if (!n->branch) {
-			node_free(n);
-			return -WH_ENOMEM;
-		}
+	int r = choose_root(s, n, q->t.name2);
+	if (r < 0) {
+		node_free(n);
+		return r;
 	}
 	if (!s->peer_known) {
 		size_t size =
@@ -74,8 +103,8 @@ static int parent_of(const struct node *n, struct node **ret_node)
 		char *slash = strrchr(p->path, '/');
 		*(slash ? slash : p->path) = 0;
 	}
-	if (n->kind == K_RO && !path && n->session->fs->config.branch)
-		up = K_RO;
+	if (n->session->root[0] && (up == K_ROOT || up == K_BRANCHES))
+		up = K_BRANCH; /* no way out */
 	p->kind = up;
 	p->mode = WH_STORE_DIR;
 	*ret_node = p;

@@ -178,9 +178,10 @@ struct session {
 		[K_COUNT]; /* of command files, kept on the file; only those without a transaction */
 	uint64_t serial;
 	char user[64];
+	char root[WH_STORE_BRANCH_SIZE_MAX + 1]; /* branch that is the root; "" = the whole tree */
 	pid_t pid;
 	uid_t uid;
-	bool peer_known, read_only;
+	bool peer_known, read_only, attached;
 };
 
 struct waiting_commit {

@@ -8,6 +8,7 @@
  * confined. Threads: the loop's.
  */
 
+#include <wherry/loop.h>
 #include <wherry/ninep.h>
 #include <wherry/vmm.h>
 
@@ -30,6 +31,22 @@ struct wh_dev_9p_config {
 int wh_dev_9p_new(const struct wh_dev_9p_config *config, struct wh_vmm_machine *machine,
 		  struct wh_dev_9p **ret_9p, struct wh_diag *diag);
 void wh_dev_9p_free(struct wh_dev_9p *p9); /* after the machine is freed */
+
+/* ---- a server in another process ---- */
+
+struct wh_dev_9p_relay;
+
+struct wh_dev_9p_relay_config {
+	size_t size;     /* sizeof(struct wh_dev_9p_relay_config) */
+	const char *tag; /* as above */
+	int fd; /* a connected stream socket with a 9P server at its end; the relay owns it once it was made */
+	struct wh_loop *loop;
+	struct wh_log log;
+};
+
+int wh_dev_9p_relay_new(const struct wh_dev_9p_relay_config *config, struct wh_vmm_machine *machine,
+			struct wh_dev_9p_relay **ret_relay, struct wh_diag *diag);
+void wh_dev_9p_relay_free(struct wh_dev_9p_relay *relay); /* after the machine is freed */
 
 /* ---- a folder of the host ---- */
 

@@ -33,8 +33,8 @@ struct wh_storefs_config {
 	struct wh_loop *loop;
 	bool read_only;
 	uint32_t msize_max; /* 0 = 1 MiB */
-	/* One branch's files at the root instead of the whole tree (NULL = the tree): reads show the head, writes
-	 * are committed when a file that was written is closed. */
+	/* The folder of one branch as the root, and no way out of it (NULL = the whole tree). A client can ask for
+	 * the same with `branch/NAME` as attach name. */
 	const char *branch;
 	/* A connection came to its end; how many are left. Optional. */
 	void (*ended)(void *ctx, unsigned connections);
