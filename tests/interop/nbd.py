@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-WHERRY = sys.argv[1]
+WHERRY = os.path.abspath(sys.argv[1])
 SIZE = 16 << 20
 cases = []
 
