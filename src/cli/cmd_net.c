@@ -36,6 +36,7 @@ enum {
 	OPT_PROTOCOL,
 	OPT_ALLOW,
 	OPT_DENY,
+	OPT_NO_SPLICE,
 	OPT_CONTROL,
 	OPT_JSON,
 	OPT_VERBOSE,
@@ -73,6 +74,7 @@ static const struct cli_option options[] = {
 	{ OPT_MAP_ROOT, "map-root", 'r', NULL, "run: be user 0 inside" },
 	{ OPT_PCAP, "pcap", 0, "FILE", "write every frame to FILE" },
 	{ OPT_READY_FD, "ready-fd", 0, "FD", "write a line to FD when the network serves" },
+	{ OPT_NO_SPLICE, "no-splice", 0, NULL, "loopback clients of -p take frames, too" },
 	{ OPT_CONTROL, "control", 0, "PATH",
 	  "socket for expose, rules, flows... (or WHERRY_CONTROL)" },
 	{ OPT_LIMIT, "limit", 0, "LIMITS",
@@ -235,6 +237,9 @@ static int option_take(struct net_options *o, int id, const char *value)
 	case OPT_ALLOW:
 	case OPT_DENY:
 		return net_policy_take(&o->control, id == OPT_DENY, value);
+	case OPT_NO_SPLICE:
+		o->no_splice = true;
+		return 0;
 	case OPT_CONTROL:
 		o->control.path = request.path = value;
 		return 0;
@@ -433,6 +438,21 @@ static int child_start(struct net *n, const struct wh_gateway_addresses *a)
 	return net_child_start(&n->options, &tap, a->dns_ip4, &n->child);
 }
 
+/* Loopback clients of published ports need no frames. */
+static void splice_start(struct net *n, struct wh_gateway_config *config)
+{
+	struct net_inside *inside = NULL;
+	if (n->options.serve || n->child.net < 0)
+		return;
+	if (!n->options.no_splice)
+		inside = net_inside_start(n->child.net);
+	wh_os_close(&n->child.net); /* a namespace that is held open does not end */
+	if (!inside)
+		return;
+	config->guest_socket = net_inside_socket;
+	config->guest_socket_ctx = inside;
+}
+
 static int gateway_start(struct net *n)
 {
 	struct wh_gateway_config config = gateway_config(n);
@@ -444,6 +464,7 @@ static int gateway_start(struct net *n)
 					 .gone = tap_gone,
 					 .ctx = n };
 	struct wh_diag diag = { "" };
+	splice_start(n, &config);
 	int error = wh_loop_new(&n->loop);
 	if (!error)
 		error = wh_gateway_new(&config, n->loop, &n->gateway, &diag);

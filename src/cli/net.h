@@ -20,7 +20,7 @@
 #define NET_LISTEN_MAX 16u
 
 struct net_options {
-	bool attach, serve;
+	bool attach, serve, no_splice;
 	const char *listen[NET_LISTEN_MAX];
 	unsigned listen_count;
 	const char *protocol; /* of addresses that do not say; NULL = qemu */
@@ -41,7 +41,8 @@ struct net_options {
 
 struct net_child {
 	pid_t pid;
-	int fd; /* the tap */
+	int fd;  /* the tap */
+	int net; /* the namespace; -1 = not known */
 	uint32_t offloads;
 	int socket; /* run: the command waits for net_child_go */
 };
@@ -52,6 +53,14 @@ int net_child_start(const struct net_options *o, const struct wh_tap_config *tap
 		    const uint8_t dns[4], struct net_child *ret_child);
 /* Lets the command begin. 0 or the exit status when it cannot be executed. */
 int net_child_go(const struct net_options *o, struct net_child *child);
+
+/* Enters a network namespace and the user namespace that owns it. 0 or -errno. */
+int net_namespace_enter(int net);
+/* A process in the namespace that makes sockets for net_inside_socket (guest_socket of a gateway's config). NULL = none
+ * could be made. */
+struct net_inside;
+struct net_inside *net_inside_start(int net);
+int net_inside_socket(void *ctx, int domain);
 
 /* serve: the protocol's name; CLI_BAD with a message. */
 int net_protocol_take(struct net_options *o, const char *text);

@@ -15,11 +15,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/nsfs.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -244,29 +242,28 @@ static _Noreturn void child_run(const struct net_options *o, const struct wh_tap
 	_exit(CLI_ERROR);
 }
 
-static bool same_namespace(int fd, const char *own)
+/* The namespace to serve, or the command's. */
+static int namespace_open(const struct net_options *o, pid_t command)
 {
-	struct stat a, b;
-	return !fstat(fd, &a) && !stat(own, &b) && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+	char path[64];
+	uint64_t pid = (uint64_t)command;
+	bool by_pid = !o->attach || !cli_parse_number(o->netns, strlen(o->netns), INT32_MAX, &pid);
+	if (by_pid)
+		wh_format(path, sizeof path, "/proc/%llu/ns/net", (unsigned long long)pid);
+	return open(by_pid ? path : o->netns, O_RDONLY | O_CLOEXEC);
 }
 
 static _Noreturn void child_attach(const struct net_options *o, const struct wh_tap_config *tap,
 				   int socket)
 {
-	char path[64];
-	uint64_t pid;
-	bool by_pid = !cli_parse_number(o->netns, strlen(o->netns), INT32_MAX, &pid);
-	if (by_pid)
-		wh_format(path, sizeof path, "/proc/%llu/ns/net", (unsigned long long)pid);
-	int net = open(by_pid ? path : o->netns, O_RDONLY | O_CLOEXEC);
+	int net = namespace_open(o, 0);
 	if (net < 0)
 		child_fail_errno(socket, o->netns);
-	/* The user namespace that owns it is where its privileges are. */
-	int user = ioctl(net, NS_GET_USERNS);
-	if (user >= 0 && !same_namespace(user, "/proc/self/ns/user") && setns(user, CLONE_NEWUSER))
-		child_fail_errno(socket, "entering the user namespace");
-	if (setns(net, CLONE_NEWNET))
+	int error = net_namespace_enter(net);
+	if (error) {
+		errno = -error;
 		child_fail_errno(socket, o->netns);
+	}
 	tap_make(tap, socket);
 	_exit(0);
 }
@@ -346,7 +343,7 @@ int net_child_start(const struct net_options *o, const struct wh_tap_config *tap
 {
 	int pair[2];
 	pid_t parent = getpid();
-	*ret_child = (struct net_child){ .fd = -1, .socket = -1 };
+	*ret_child = (struct net_child){ .fd = -1, .net = -1, .socket = -1 };
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
 		cli_error("net: no socket pair: %s", strerror(errno));
 		return CLI_ERROR;
@@ -366,6 +363,8 @@ int net_child_start(const struct net_options *o, const struct wh_tap_config *tap
 	ret_child->pid = pid;
 	ret_child->socket = pair[0];
 	int status = tap_fetch(o, ret_child);
+	if (!status)
+		ret_child->net = namespace_open(o, pid);
 	if (!status && o->attach) {
 		(void)waitpid(pid, NULL, 0); /* it has nothing more to say */
 		wh_os_close(&ret_child->socket);

@@ -234,6 +234,17 @@ def in_late(flag):
     sys.stdin.read()
 
 
+def in_loopback_server():
+    """The TCP server, on 127.0.0.1 only."""
+    s = socket.create_server(("127.0.0.1", PORT), backlog=1024)
+    print("up", flush=True)
+    while True:
+        c, peer = s.accept()
+        if peer[0] != "127.0.0.1":
+            fail(f"a client from {peer}")
+        threading.Thread(target=tcp_serve, args=(c,), daemon=True).start()
+
+
 def in_server(sockets_ready):
     """For published ports: the same servers inside."""
     for f in tcp_server, udp_server:
@@ -384,6 +395,38 @@ def case_publish(n):
         p.stdin.close()
         if p.wait(10):
             fail(f"status {p.returncode}: {p.stderr.read()}")
+
+
+def case_splice(n):
+    """Loopback clients reach what listens on the namespace's loopback only, unless that is switched off."""
+    global PORT
+    for options, reached in ([], True), (["--no-splice"], False):
+        p = subprocess.Popen([n.wherry, "net", "run", "--verbose", *options, "-p", "0:7000", "--", *n.me, "--inside",
+                              "in_loopback_server()"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        kept = PORT
+        try:
+            while not (found := re.search(r"on port (\d+)", p.stderr.readline() or fail("it ended early"))):
+                pass
+            if p.stdout.readline().strip() != "up":
+                fail("the server did not start")
+            PORT = int(found[1])
+            if reached:
+                in_up("127.0.0.1", 64 << 20)
+                in_down("127.0.0.1", 64 << 20)
+                in_many("127.0.0.1", 320)
+            else:
+                with connect("127.0.0.1") as c:  # accepted and held: nobody listens on its address yet
+                    c.settimeout(0.5)
+                    c.sendall(b"e 0\nx\n")
+                    try:
+                        if c.recv(10):
+                            fail("answered without frames")
+                    except (TimeoutError, ConnectionResetError):
+                        pass
+        finally:
+            PORT = kept
+            p.send_signal(signal.SIGTERM)
+            p.wait(10)
 
 
 def case_control(n):

@@ -185,6 +185,7 @@ static const struct counter counters[] = {
 	BIG(tcp_in_accepted),
 	BIG(tcp_in_failed),
 	BIG(tcp_in_retries),
+	BIG(tcp_spliced),
 	BIG(tcp_bytes_out),
 	BIG(tcp_bytes_in),
 	BIG(udp_flows_opened),

@@ -36,6 +36,7 @@ uint32_t wh_gateway_flow_list(struct wh_gateway *gateway, uint32_t after,
 {
 	struct flow_list list = { .flows = flows, .after = after, .max = max };
 	tcp_flows_list(gateway, &list);
+	splices_list(gateway, &list);
 	udp_flows_list(gateway, &list);
 	return list.count;
 }

@@ -192,6 +192,7 @@ void wh_gateway_detach(struct wh_gateway *gateway)
 	if (!gateway->port)
 		return;
 	tcp_fini(gateway);
+	splices_end(gateway);
 	udp_flows_end(gateway);
 	echo_fini(gateway);
 	dns_fini(gateway);
@@ -212,8 +213,9 @@ static bool gateway_before_sleep(struct wh_loop_hook *hook)
 		gateway->guest_spoke = false;
 		tcp_retry_refused(gateway);
 	}
+	bool more = splice_continue(gateway);
 	if (!gateway->touched)
-		return false;
+		return more;
 	gateway->touched = false;
 	udp_flush(gateway);
 	uint64_t deadline = wh_net_run(gateway->net, wh_loop_now(gateway->loop));
@@ -221,7 +223,7 @@ static bool gateway_before_sleep(struct wh_loop_hook *hook)
 		wh_loop_timer_stop(gateway->loop, &gateway->timer);
 	else
 		wh_loop_timer_start(gateway->loop, &gateway->timer, deadline);
-	return false;
+	return more;
 }
 
 int wh_gateway_finish(struct wh_gateway *gateway, uint32_t timeout_ms)
@@ -393,6 +395,8 @@ static void settings_take(struct wh_gateway *gateway, const struct wh_gateway_co
 	gateway->log = config->log;
 	gateway->host = config->host ? config->host : &gateway_host_linux;
 	gateway->host_ctx = config->host_ctx;
+	gateway->guest_socket = config->guest_socket;
+	gateway->guest_socket_ctx = config->guest_socket_ctx;
 	gateway->ip6 = a->prefix6 > 0;
 	gateway->guest[0] = wh_net_ip4(a->guest_ip4);
 	gateway->self[0] = wh_net_ip4(a->gateway_ip4);
@@ -457,6 +461,7 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	gateway->random = random[2];
 	wh_list_init(&gateway->tcp_flows);
 	wh_list_init(&gateway->tcp_refused);
+	splice_init(gateway);
 	wh_list_init(&gateway->rules);
 	wh_list_init(&gateway->policies);
 	wh_list_init(&gateway->forwards);
@@ -491,6 +496,7 @@ void wh_gateway_free(struct wh_gateway *gateway)
 		return;
 	tcp_fini(gateway);
 	wh_gateway_detach(gateway);
+	splice_fini(gateway);
 	udp_fini(gateway);
 	echo_fini(gateway);
 	dns_fini(gateway);

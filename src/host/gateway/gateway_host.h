@@ -24,6 +24,10 @@ struct wh_gateway_host {
 	/* Takes the pending error (SO_ERROR): 0 or a positive errno. */
 	int (*error)(void *ctx, int fd);
 	void (*shutdown)(void *ctx, int fd); /* of the sending side */
+	/* Both ends of a pipe, as large as may be up to size. */
+	int (*pipe)(void *ctx, int ret_fds[2], uint32_t size);
+	long (*splice)(void *ctx, int from, int to, size_t size);
+	long (*write)(void *ctx, int fd, const void *bytes, size_t size);
 	/* The descriptor's registration, if any, ends with it. */
 	void (*close)(void *ctx, int fd);
 	int (*watch)(void *ctx, struct wh_loop *loop, struct wh_loop_fd *watch);

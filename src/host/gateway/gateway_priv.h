@@ -167,6 +167,13 @@ struct wh_gateway {
 	uint32_t tcp_flow_count, tcp_pending, tcp_flows_max, tcp_pending_max;
 	uint32_t flow_id; /* of the last flow */
 
+	/* Connections without frames (splice.c); counted in tcp_flow_count, too. */
+	int (*guest_socket)(void *ctx, int domain);
+	void *guest_socket_ctx;
+	struct pool splice_pool;
+	struct wh_list splices, splices_again;
+	uint8_t *splice_buffer; /* NULL until the first one */
+
 	/* Published ports. */
 	struct wh_list rules;
 	uint32_t rule_count, rule_next;
@@ -308,6 +315,17 @@ void tcp_retry_expired(struct wh_loop_timer *timer);
 uint32_t tcp_finish(struct wh_gateway *gateway);
 void tcp_fini(struct wh_gateway *gateway);
 
+/* ---- splice.c ---- */
+
+void splice_init(struct wh_gateway *gateway);
+/* A client of a published port: true = it is joined to a socket inside; false = fd is still the caller's, and the
+ * connection takes the frames. */
+bool splice_accepted(struct wh_gateway *gateway, const struct rule *rule, int fd,
+		     const struct wh_net_end *client);
+bool splice_continue(struct wh_gateway *gateway);
+void splices_end(struct wh_gateway *gateway);
+void splice_fini(struct wh_gateway *gateway);
+
 /* ---- udp.c ---- */
 
 bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
@@ -443,6 +461,7 @@ struct wh_gateway_flow *flow_list_add(struct flow_list *list, uint32_t id);
 /* The ends of a host socket. */
 void flow_socket_ends(struct wh_gateway *gateway, int fd, struct wh_gateway_flow *flow);
 void tcp_flows_list(struct wh_gateway *gateway, struct flow_list *list);
+void splices_list(struct wh_gateway *gateway, struct flow_list *list);
 void udp_flows_list(struct wh_gateway *gateway, struct flow_list *list);
 
 /* ---- pcap.c ---- */

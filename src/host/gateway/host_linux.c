@@ -2,6 +2,7 @@
 #include "gateway_host.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -70,6 +71,28 @@ static int linux_error(void *ctx, int fd)
 static void linux_shutdown(void *ctx, int fd)
 {
 	(void)shutdown(fd, SHUT_WR); /* a connection that is gone says so on the next read */
+}
+
+static int linux_pipe(void *ctx, int ret_fds[2], uint32_t size)
+{
+	if (pipe2(ret_fds, O_NONBLOCK | O_CLOEXEC))
+		return -errno;
+	/* A user's pipes have a common limit: halves, down to what each one is made with. */
+	while (size > 65536 && fcntl(ret_fds[1], F_SETPIPE_SZ, (int)size) < 0)
+		size /= 2;
+	return 0;
+}
+
+static long linux_splice(void *ctx, int from, int to, size_t size)
+{
+	ssize_t n = splice(from, NULL, to, NULL, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	return n < 0 ? -errno : n;
+}
+
+static long linux_write(void *ctx, int fd, const void *bytes, size_t size)
+{
+	ssize_t n = write(fd, bytes, size);
+	return n < 0 ? -errno : n;
 }
 
 static void linux_close(void *ctx, int fd)
@@ -174,6 +197,9 @@ const struct wh_gateway_host gateway_host_linux = {
 	.option_set = linux_option_set,
 	.error = linux_error,
 	.shutdown = linux_shutdown,
+	.pipe = linux_pipe,
+	.splice = linux_splice,
+	.write = linux_write,
 	.close = linux_close,
 	.watch = linux_watch,
 	.watch_modify = linux_watch_modify,

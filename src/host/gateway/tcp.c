@@ -432,6 +432,8 @@ static void client_give_up(struct tcp_flow *flow)
 void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
 		  const struct wh_net_end *client)
 {
+	if (splice_accepted(gateway, rule, fd, client))
+		return;
 	struct tcp_flow *flow = flow_new(gateway, fd);
 	if (!flow) {
 		struct wh_loop_fd watch = { .fd = fd };

@@ -113,6 +113,12 @@ struct wh_gateway_config {
 	uint32_t boot_window_ms;
 	uint32_t dns_timeout_ms; /* until the next server is asked; 0 = resolv.conf's, or 1500 */
 	enum wh_gateway_filter dns_filter;
+	/* For a guest that is a network namespace: makes a TCP socket in it (AF_INET or AF_INET6; non-blocking,
+	 * close-on-exec, NODELAY), which is the gateway's from then on, or says -errno. Loopback clients of published
+	 * ports are then connected to the namespace's loopback, where its service sees 127.0.0.1, and the kernel moves
+	 * their bytes; without a listener there, and during a capture, they take the frames. NULL = always frames. */
+	int (*guest_socket)(void *ctx, int domain);
+	void *guest_socket_ctx;
 	const struct wh_gateway_host *host; /* NULL = Linux */
 	void *host_ctx;
 	const struct wh_alloc *alloc; /* NULL = malloc; outlives the gateway */
@@ -395,6 +401,7 @@ struct wh_gateway_stats {
 		dns_filtered;
 	uint64_t dhcp_in, dhcp_out, dhcp_exhausted, dhcp_refused, dhcp_declined;
 	uint64_t descriptors_refused; /* flows not made for want of descriptors */
+	uint64_t tcp_spliced;         /* of tcp_in_accepted: without frames */
 	uint64_t policy_denied;       /* connections, datagrams and pings */
 	uint64_t limit_refused;       /* connections and flows over a guest's limit */
 	uint64_t rate_waits;          /* times that a guest's frames had to wait */
