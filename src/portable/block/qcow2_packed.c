@@ -57,9 +57,9 @@ static struct qcow2_unpacked *unpacked_take(struct qcow2 *s)
 static void give(struct wh_block_request *q, const uint8_t *from)
 {
 	if (q->packed_to)
-		memcpy(q->packed_to, from + q->packed_skip, q->run);
+		memcpy(q->packed_to, from + q->packed_skip, q->packed_run);
 	else
-		block_fill(q, from + q->packed_skip, q->run);
+		block_fill(q, from + q->packed_skip, q->packed_run);
 }
 
 int qcow2_read_packed(struct wh_block *b, struct wh_block_request *q,
@@ -70,7 +70,7 @@ int qcow2_read_packed(struct wh_block *b, struct wh_block_request *q,
 	q->packed_to = to;
 	q->packed_skip = offset & (s->cluster_size - 1);
 	q->packed_entry = place->entry;
-	q->run = place->size;
+	q->run = q->packed_run = place->size;
 	const uint8_t *have = unpacked_find(s, place->entry);
 	if (have) {
 		give(q, have);
@@ -118,8 +118,7 @@ int qcow2_after_packed(struct qcow2 *s, struct wh_block_request *q, int result)
 
 /* ---- writing ---- */
 
-/* Room for `size` bytes, behind the last packed ones where that can be; counts are raised. */
-static int packed_room(struct qcow2 *s, uint32_t size, uint64_t *ret_host)
+int qcow2_packed_room(struct qcow2 *s, uint32_t size, uint64_t *ret_host)
 {
 	uint64_t at = s->packed_at, cluster, count, next;
 	uint64_t left = at ? s->cluster_size - (at & (s->cluster_size - 1)) : 0;
@@ -159,7 +158,7 @@ static int packed_room(struct qcow2 *s, uint32_t size, uint64_t *ret_host)
 	return 0;
 }
 
-static uint64_t packed_entry(const struct qcow2 *s, uint64_t host, uint32_t size)
+uint64_t qcow2_packed_entry(const struct qcow2 *s, uint64_t host, uint32_t size)
 {
 	uint32_t shift = 62 - (s->cluster_bits - 8);
 	uint64_t sectors = ((host + size - 1) >> 9) - (host >> 9);
@@ -181,7 +180,7 @@ static int pack_store(struct qcow2 *s, uint64_t offset, const void *data, uint32
 	uint32_t i;
 	int r = qcow2_l2_for_write(s, offset);
 	if (r >= 0)
-		r = packed_room(s, size, &host);
+		r = qcow2_packed_room(s, size, &host);
 	if (r < 0)
 		return r;
 	s->was_packed = true;
@@ -193,7 +192,7 @@ static int pack_store(struct qcow2 *s, uint64_t offset, const void *data, uint32
 		return r;
 	}
 	uint64_t old = qcow2_entry(s, t, i);
-	qcow2_entry_set(s, t, i, packed_entry(s, host, size), 0);
+	qcow2_entry_set(s, t, i, qcow2_packed_entry(s, host, size), 0);
 	s->linked = true;
 	qcow2_entry_free(s, old);
 	return 0;

@@ -304,6 +304,9 @@ int qcow2_read_packed(struct wh_block *b, struct wh_block_request *q,
 		      const struct block_place *place, uint64_t offset, uint8_t *to);
 int qcow2_after_packed(struct qcow2 *s, struct wh_block_request *q, int result);
 int qcow2_next_pack(struct qcow2 *s, struct wh_block_request *q);
+/* Room for `size` bytes, behind the last packed ones where that can be; counts are raised. */
+int qcow2_packed_room(struct qcow2 *s, uint32_t size, uint64_t *ret_host);
+uint64_t qcow2_packed_entry(const struct qcow2 *s, uint64_t host, uint32_t size);
 void qcow2_forget_unpacked(struct qcow2 *s, uint64_t entry);
 void qcow2_unpacked_free(struct qcow2 *s);
 

@@ -29,7 +29,7 @@ struct mem_file {
 	bool fail_rest; /* and all after it */
 	/* Operations that may wait do; mem_file_step ends one of them. */
 	bool late;
-	struct wh_block_io *waiting[64];
+	struct wh_block_io *waiting[512];
 	unsigned waiting_count;
 };
 

@@ -206,7 +206,7 @@ struct wh_block_request {
 	uint64_t host;    /* where the operation under way goes */
 	void *bounce, *packed, *table;
 	uint64_t bounce_size, bounce_at, head, tail;
-	uint64_t packed_size, packed_entry, packed_skip, plain_at;
+	uint64_t packed_size, packed_entry, packed_skip, packed_run, plain_at;
 	uint8_t *packed_to;
 	uint64_t hold_start, hold_end; /* clusters whose place this request changes */
 	uint32_t step, new_count;
