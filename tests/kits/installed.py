@@ -43,6 +43,11 @@ try:
     run(*cc, "-static", "-o", here + "/netkit-static", netkit, *flags)
     run(sys.executable, source + "/tests/kits/netkit.py", here + "/netkit-static")
     print("ok static, too")
+    flags = run("pkg-config", "--cflags", "--libs", "libwherry-vmm", env=env).split()
+    run(*cc, "-Wall", "-o", here + "/embed", source + "/examples/embed/embed.c", *flags)
+    image = build + "/tests/kits/embed-guest"
+    if os.path.exists(image):
+        print(run(sys.executable, source + "/tests/kits/embed.py", here + "/embed", image, folder), end="")
     include = root + prefix + "/include"
     headers = [os.path.relpath(h, include) for h in glob.glob(include + "/wherry/**/*.h", recursive=True)]
     everything = "".join(f"#include <{h}>\n" for h in sorted(headers)) + "int main(void) { return 0; }\n"
