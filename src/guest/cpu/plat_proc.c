@@ -3,6 +3,7 @@
  * The platform of a confined process: the handful of host system calls that its
  * filter lets through (end of wherry/abi/boot.h), and nothing else.
  */
+#include <cpu/cpu.h>
 #include <cpu/plat.h>
 #include <kern/plat.h>
 
@@ -71,6 +72,26 @@ __attribute__((noreturn)) static void proc_exit(int status)
 	for (;;)
 		(void)host_call(HOST_FUTEX, (long)&control->host_events, HOST_FUTEX_WAIT,
 				(long)__atomic_load_n(&control->host_events, __ATOMIC_RELAXED), 0);
+}
+
+/* Stands still until the host lets go. A copy of us in another process begins with `first` false:
+ * registers other than the stack's are those of its start, the frame is where it was. */
+__attribute__((no_stack_protector)) void plat_proc_park(uint64_t frame, bool first)
+{
+	struct wh_boot_control *control = kern_control();
+	if (first) {
+		control->park_frame = frame;
+		control->park_fs_base = cpu_rdfsbase();
+		__atomic_store_n(&control->parked, 1, __ATOMIC_SEQ_CST);
+	}
+	for (;;) {
+		uint32_t seen = __atomic_load_n(&control->host_events, __ATOMIC_SEQ_CST);
+		if (!__atomic_load_n(&control->park, __ATOMIC_SEQ_CST))
+			break;
+		(void)host_call(HOST_FUTEX, (long)&control->host_events, HOST_FUTEX_WAIT,
+				(long)seen, 0);
+	}
+	__atomic_store_n(&control->parked, 0, __ATOMIC_SEQ_CST);
 }
 
 const struct plat_ops plat_proc_ops = { proc_doorbell, proc_wait, proc_clock, proc_set_fs_base,

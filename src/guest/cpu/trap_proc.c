@@ -3,8 +3,12 @@
  * Processor faults of a confined process. The host's kernel delivers them as
  * signals to wh_trap_entry on the alternate stack; this file turns the host's
  * frame into a struct kern_fault. FS may be anything here: no stack protector.
+ * The park signal (wherry/abi/boot.h) comes here, too; in a copy from a snapshot without siginfo.
  */
+#include <cpu/cpu.h>
+#include <cpu/plat.h>
 #include <kern/fault.h>
+#include <kern/plat.h>
 
 struct host_siginfo {
 	int32_t signo, error, code, pad;
@@ -16,6 +20,10 @@ __attribute__((no_stack_protector)) void wh_trap_entry(int signo, struct host_si
 
 void wh_trap_entry(int signo, struct host_siginfo *info, struct kern_context *context)
 {
+	if (signo == WH_BOOT_PARK_SIGNAL) {
+		plat_proc_park((uint64_t)(uintptr_t)context, info != 0);
+		return;
+	}
 	struct kern_fault fault = {
 		.signo = signo,
 		.code = info->code,

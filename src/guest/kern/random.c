@@ -46,8 +46,22 @@ static void block(const uint32_t *key, uint64_t counter, uint8_t *to)
 		wh_store_le32(to + 4 * i, s[i] + in[i]);
 }
 
+/* A copy from a snapshot must not say what its siblings say. */
+static void refresh(void)
+{
+	static uint32_t seen;
+	uint32_t generation = __atomic_load_n(&kern_control()->generation, __ATOMIC_RELAXED);
+	if (generation == seen)
+		return;
+	struct wh_boot_info *boot = (struct wh_boot_info *)(uintptr_t)kern_boot();
+	seen = generation;
+	kern_random_add(boot->entropy, sizeof boot->entropy);
+	memset(boot->entropy, 0, sizeof boot->entropy);
+}
+
 void kern_random(void *to, uint64_t size)
 {
+	refresh();
 	uint8_t out[BLOCK_SIZE], *p = to;
 	uint32_t key[KEY_SIZE / 4];
 	memcpy(key, kern_random_key, sizeof key);

@@ -5,6 +5,9 @@
  * a second: a straight line through (base_tsc, base_ns) with slope `mult`. Where
  * the corrected line would step back, time stands still until it has caught up.
  * Without a host clock (virtual machine) the line comes from boot.tsc_hz.
+ *
+ * In a copy from a snapshot time goes on where the snapshot was taken, whatever passed outside;
+ * the date is the host's.
  */
 #include <cpu/cpu.h>
 #include <kern/plat.h>
@@ -25,6 +28,8 @@ static struct {
 	uint64_t resync_tsc; /* ticks behind base_tsc after which to look at the host's clock */
 	uint64_t last_ns;
 	uint64_t realtime_offset_ns;
+	uint64_t host_shift; /* added to the host's monotonic clock */
+	uint32_t generation; /* control.generation when the line was drawn */
 	bool started, realtime_known;
 } line;
 
@@ -56,9 +61,14 @@ void kern_time_init(void)
 		set_rate(1ull << 32); /* 1 GHz is wrong, but time goes on */
 }
 
+static uint64_t shifted_clock(void)
+{
+	return kern_plat->clock(false) + line.host_shift;
+}
+
 static void resync(void)
 {
-	uint64_t ns = kern_plat->clock(false), tsc = cpu_tsc();
+	uint64_t ns = shifted_clock(), tsc = cpu_tsc();
 	if (line.started) {
 		uint64_t passed = ns - line.base_ns;
 		if (passed < CALIBRATE_NS_MIN && !line.mult)
@@ -73,8 +83,23 @@ static void resync(void)
 	line.base_tsc = tsc;
 }
 
+/* A new life: this may be another host, or years later. */
+static void start_again(uint32_t generation)
+{
+	line.generation = generation;
+	line.started = false;
+	line.realtime_known = false;
+	if (kern_plat->clock) {
+		set_rate(0);
+		line.host_shift = line.last_ns - kern_plat->clock(false); /* wraps */
+	}
+}
+
 static uint64_t read_clock(void)
 {
+	uint32_t generation = __atomic_load_n(&kern_control()->generation, __ATOMIC_RELAXED);
+	if (generation != line.generation)
+		start_again(generation);
 	uint64_t ticks = cpu_tsc() - line.base_tsc;
 	if (!kern_plat->clock)
 		return ticks_to_ns(ticks, line.mult);
@@ -83,7 +108,7 @@ static uint64_t read_clock(void)
 		return line.base_ns;
 	}
 	if (!line.mult) {
-		uint64_t ns = kern_plat->clock(false);
+		uint64_t ns = shifted_clock();
 		if (ns - line.base_ns >= CALIBRATE_NS_MIN)
 			resync();
 		return ns;
@@ -105,7 +130,7 @@ uint64_t kern_time_realtime(void)
 	if (!line.realtime_known) {
 		const struct wh_boot_info *boot = kern_boot();
 		if (kern_plat->clock)
-			line.realtime_offset_ns = kern_plat->clock(true) - kern_plat->clock(false);
+			line.realtime_offset_ns = kern_plat->clock(true) - shifted_clock();
 		else
 			line.realtime_offset_ns =
 				boot->realtime_ns - ticks_to_ns(boot->tsc_at_realtime, line.mult);

@@ -134,6 +134,14 @@ static inline const char *wh_boot_stage_name(enum wh_boot_stage stage)
 	return (unsigned)stage < WH_BOOT_STAGE_COUNT ? names[stage] : "?";
 }
 
+/* proc, images with WH_MANIFEST_PARKS: this host signal (SIGUSR1) makes the trap entry park the guest. The
+ * kernel has saved every register in the signal's frame on the trap stack, so RAM then holds all there is
+ * of the guest. It notes frame and FS base, sets control.parked and sleeps until control.park is 0, then
+ * clears parked and returns through trap_return. A copy of that RAM in another process goes on
+ * when that one sets FS base and signals, and enters the trap entry as the kernel did: RDI = the signal, RSI = 0,
+ * RSP = park_frame - 8. */
+#define WH_BOOT_PARK_SIGNAL 10
+
 /* How the guest ended, in wh_boot_control.exit_kind, written last. On proc the guest then rings
  * the doorbell if control.host_sleeping and sleeps: the host ends it (exit_group does as well). */
 enum wh_boot_exit {
@@ -154,23 +162,30 @@ struct wh_boot_control {
 	uint32_t
 		signals; /* SHARED bit n-1 = host asks for signal n (1..31); guest clears atomically */
 	uint32_t host_sleeping; /* SHARED 1 = host needs a doorbell to notice kicks */
-	uint32_t reserved0[13];
+	uint32_t park;          /* SHARED proc: 1 = stay parked; see WH_BOOT_PARK_SIGNAL */
+	uint32_t
+		generation; /* SHARED +1 when a copy of the guest starts from a snapshot: boot.entropy
+			      * is fresh and the clocks of the host have moved on */
+	uint32_t reserved0[11];
 	/* Written by the guest. */
-	uint32_t guest_sleeping;  /* SHARED 1 = guest sleeps (or is about to) on host_events */
-	uint32_t exit_kind;       /* OUT enum wh_boot_exit */
-	int32_t exit_value;       /* OUT */
-	uint32_t fault_vector;    /* OUT x86 exception number */
-	uint64_t fault_address;   /* OUT CR2 where it applies */
-	uint64_t fault_rip;       /* OUT runtime address (subtract image_base for the ELF's) */
-	uint64_t fault_rsp;       /* OUT */
-	uint64_t fault_rbp;       /* OUT */
-	uint64_t fault_error;     /* OUT x86 error code: bit 0 present, 1 write, 4 fetch */
-	uint32_t backtrace_count; /* OUT */
-	uint32_t reserved1;
+	uint32_t guest_sleeping;    /* SHARED 1 = guest sleeps (or is about to) on host_events */
+	uint32_t exit_kind;         /* OUT enum wh_boot_exit */
+	int32_t exit_value;         /* OUT */
+	uint32_t fault_vector;      /* OUT x86 exception number */
+	uint64_t fault_address;     /* OUT CR2 where it applies */
+	uint64_t fault_rip;         /* OUT runtime address (subtract image_base for the ELF's) */
+	uint64_t fault_rsp;         /* OUT */
+	uint64_t fault_rbp;         /* OUT */
+	uint64_t fault_error;       /* OUT x86 error code: bit 0 present, 1 write, 4 fetch */
+	uint32_t backtrace_count;   /* OUT */
+	uint32_t parked;            /* OUT proc: 1 = the guest stands still, park_* are valid */
 	uint64_t backtrace[16];     /* OUT return addresses, innermost first */
 	uint64_t main_instructions; /* OUT reserved for counting harnesses */
 	char message[160];          /* OUT NUL-terminated panic text */
 	uint64_t timeline[16];      /* SHARED TSC by enum wh_boot_stage */
+	uint64_t
+		park_frame; /* OUT proc: guest address of the ucontext of the park signal's frame */
+	uint64_t park_fs_base; /* OUT proc */
 };
 
 struct wh_boot_info {

@@ -32,7 +32,9 @@ extern "C" {
  * to, because a device takes time at every start. */
 #define WH_MANIFEST_USES_NET (1u << 0)
 #define WH_MANIFEST_USES_RNG (1u << 1)
-#define WH_MANIFEST_FLAGS 3u /* all that are known */
+/* proc: the trap entry takes WH_BOOT_PARK_SIGNAL (wherry/abi/boot.h): the image can be snapshotted. */
+#define WH_MANIFEST_PARKS (1u << 2)
+#define WH_MANIFEST_FLAGS 7u /* all that are known */
 
 struct wh_manifest {
 	uint32_t version;        /* WH_MANIFEST_VERSION */

@@ -4,6 +4,19 @@
 
 extern uint32_t kern_random_key[8];
 
+static struct wh_boot_info boot;
+static struct wh_boot_control control;
+
+const struct wh_boot_info *kern_boot(void)
+{
+	return &boot;
+}
+
+struct wh_boot_control *kern_control(void)
+{
+	return &control;
+}
+
 /* Key stream of the zero key, RFC 8439 A.1 test vector 1: its first half becomes the
  * next key, the second half is the output. */
 static const uint8_t stream[64] = {
@@ -44,10 +57,25 @@ static void added_entropy_changes_the_stream(void)
 	CHECK(memcmp(a, b, sizeof a));
 }
 
+static void copies_differ(void)
+{
+	uint8_t out[3][16];
+	static const uint8_t zero[sizeof boot.entropy];
+	for (int i = 0; i < 3; i++) {
+		memset(kern_random_key, 0, sizeof kern_random_key);
+		memset(boot.entropy, i, sizeof boot.entropy);
+		control.generation++;
+		kern_random(out[i], sizeof out[i]);
+		CHECK_MEM(boot.entropy, zero, sizeof zero);
+	}
+	CHECK(memcmp(out[0], out[1], 16) && memcmp(out[1], out[2], 16));
+}
+
 int main(void)
 {
 	RUN(matches_chacha20);
 	RUN(long_requests_do_not_repeat);
 	RUN(added_entropy_changes_the_stream);
+	RUN(copies_differ);
 	return test_end();
 }

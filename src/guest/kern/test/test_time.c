@@ -116,6 +116,24 @@ static void wall_clock_follows_the_hosts(void)
 	CHECK(distance(kern_time_realtime(), true_ns + 5000000000) < 10000);
 }
 
+static void goes_on_in_a_copy(void)
+{
+	start(&with_clock, 0);
+	kern_time_monotonic();
+	true_ns += 5000 * MS;
+	uint64_t before = kern_time_monotonic();
+	true_ns += 3600000 * MS; /* an hour in a file, then another counter */
+	rate_khz = 1000000;
+	control.generation++;
+	uint64_t now = kern_time_monotonic();
+	CHECK(distance(now, before) < 10000);
+	CHECK(distance(kern_time_realtime(), true_ns + 5000000000) < 10000);
+	true_ns += 1500 * MS;
+	CHECK(distance(kern_time_monotonic(), before + 1500 * MS) < 5 * MS);
+	true_ns += 1500 * MS;
+	CHECK(distance(kern_time_monotonic(), before + 3000 * MS) < 5 * MS);
+}
+
 int main(void)
 {
 	RUN(follows_the_host_without_being_told_the_rate);
@@ -123,5 +141,6 @@ int main(void)
 	RUN(survives_a_long_stop);
 	RUN(needs_no_host_clock_in_a_virtual_machine);
 	RUN(wall_clock_follows_the_hosts);
+	RUN(goes_on_in_a_copy);
 	return test_end();
 }

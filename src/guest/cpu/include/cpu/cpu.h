@@ -23,6 +23,13 @@ static inline void cpu_wrfsbase(uint64_t base)
 	__asm__ volatile("wrfsbase %0" ::"r"(base) : "memory");
 }
 
+static inline uint64_t cpu_rdfsbase(void)
+{
+	uint64_t base;
+	__asm__ volatile("rdfsbase %0" : "=r"(base));
+	return base;
+}
+
 /* Saves the caller's callee-saved state on its stack, its stack pointer in
  * *save_rsp, and continues where `rsp` was saved. */
 void cpu_switch(uint64_t *save_rsp, uint64_t rsp);

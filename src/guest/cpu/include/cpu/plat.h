@@ -25,6 +25,10 @@ struct plat_ops {
 };
 
 extern const struct plat_ops plat_proc_ops;
+
+/* The park signal came (first), or we are a copy that goes on (wherry/abi/boot.h). */
+void plat_proc_park(uint64_t frame, bool first);
+
 extern const struct plat_ops plat_vm_ops __attribute__((weak));
 
 #endif
