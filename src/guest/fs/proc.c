@@ -154,7 +154,8 @@ static void proc_self_maps(struct text *t)
 			continue;
 		}
 		put_map(t, start, sealed_end, "r--p", comm());
-		put_map(t, start > sealed_end ? start : sealed_end, b->heap_start, "rw-p", comm());
+		put_map(t, start > sealed_end ? start : sealed_end, end, "rw-p", comm());
+		put_map(t, end, b->heap_start, "r--p", "[tables]"); /* in a virtual machine */
 	}
 	put_map(t, b->heap_start, b->heap_end, "rw-p", "[heap]");
 	put_map(t, b->stack_low, b->stack_top, "rw-p", "[stack]");
