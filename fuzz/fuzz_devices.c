@@ -8,10 +8,13 @@
 #include <wherry/base/assert.h>
 #include <wherry/base/errors.h>
 #include <wherry/dev_9p.h>
+#include <wherry/dev_balloon.h>
 #include <wherry/dev_blk.h>
 #include <wherry/dev_console.h>
 #include <wherry/dev_net.h>
 #include <wherry/dev_rng.h>
+#include <wherry/dev_vsock.h>
+#include <wherry/loop.h>
 
 #include "../src/host/dev/test/fake_vmm.h"
 #include "../src/portable/block/test/mem_file.h"
@@ -180,17 +183,36 @@ static void others(const uint8_t *data, size_t size, uint64_t features, unsigned
 	fake_free();
 }
 
+/* The guest's CID is 3 here; nobody listens on the host. */
+static void vsock_or_balloon(const uint8_t *data, size_t size, uint64_t features, bool vsock)
+{
+	struct wh_dev_vsock_config c = { .size = sizeof c };
+	struct wh_dev_vsock *v = NULL;
+	struct wh_dev_balloon *b = NULL;
+	struct wh_loop *loop = NULL;
+	if (wh_loop_new(&loop) < 0 || (vsock ? wh_dev_vsock_new(&c, fake_new(), loop, &v, NULL)
+					     : wh_dev_balloon_new(fake_new(), NULL, &b, NULL)) < 0)
+		abort();
+	drive(data, size, features);
+	wh_dev_vsock_free(v);
+	wh_dev_balloon_free(b);
+	wh_loop_free(loop);
+	fake_free();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size < 4)
 		return 0;
 	uint64_t features = data[1] & 1 ? ~0ull : data[1] >> 1;
-	uint8_t which = data[0] % 6;
+	uint8_t which = data[0] < 128 ? data[0] % 6 : 6 + data[0] % 2;
 	frames = 0;
 	if (which == 0)
 		net(data + 4, size - 4, features);
 	else if (which < 3)
 		blk(data + 4, size - 4, features, which == 2);
+	else if (which >= 6)
+		vsock_or_balloon(data + 4, size - 4, features, which == 6);
 	else
 		others(data + 4, size - 4, features, which - 3u);
 	wh_assert(!test_alloc_live());

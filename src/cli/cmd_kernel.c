@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <wherry/base/errors.h>
 #include <wherry/pc.h>
 
@@ -36,7 +35,8 @@ static void guest_ended(void *ctx, struct wh_vmm_machine *machine, const struct 
 
 static void serial_text(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size)
 {
-	(void)wh_os_write_all(STDOUT_FILENO, text, size); /* nowhere to complain to */
+	struct kernel_run *k = ctx;
+	kernel_serial_output(&k->serial, text, size);
 }
 
 static void serial_room(void *ctx, struct wh_vmm_machine *machine)
@@ -142,7 +142,10 @@ static int make_machine(struct kernel_run *k)
 		cli_error("%s: %s", o->image, diag.text);
 		return CLI_ERROR;
 	}
-	return run_devices_attach(r);
+	status = run_devices_attach(r);
+	if (!status && run_net_elsewhere(o))
+		status = run_net_attach(r);
+	return status ? status : run_kernel_devices_attach(r);
 }
 
 static void show_exits(const struct run *r)
@@ -181,15 +184,17 @@ static int run_guest(struct kernel_run *k)
 	struct wh_diag diag = { "" };
 	if (take_signals(r) < 0)
 		return CLI_ERROR;
-	if (wh_vmm_machine_start(r->machine, &diag) < 0) {
-		cli_error("%s", diag.text);
-		return CLI_ERROR;
-	}
 	k->serial.loop = r->loop;
 	k->serial.machine = r->machine;
 	k->serial.quit = quit;
 	k->serial.ctx = k;
-	kernel_serial_begin(&k->serial);
+	if (kernel_serial_begin(&k->serial, r->options.serial) < 0)
+		return CLI_ERROR;
+	if (wh_vmm_machine_start(r->machine, &diag) < 0) {
+		kernel_serial_end(&k->serial);
+		cli_error("%s", diag.text);
+		return CLI_ERROR;
+	}
 	int error = wh_loop_run(r->loop);
 	kernel_serial_end(&k->serial);
 	if (r->options.trace_exits)
@@ -211,6 +216,7 @@ int cmd_run(int argc, char **argv)
 		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
 	r->log = (struct wh_log){ .fn = log_line,
 				  .level = r->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
+	r->net_filter = run_net_limited;
 	int status = check_options(&r->options);
 	if (!status)
 		status = open_kernel(k);
@@ -224,10 +230,8 @@ int cmd_run(int argc, char **argv)
 	wh_vmm_kernel_close(k->kernel);
 	if (!status)
 		status = run_guest(k);
-	if (!r->ended) {
-		wh_vmm_machine_free(r->machine);
-		r->machine = NULL;
-	}
 	int finished = run_devices_finish(r);
+	wh_vmm_machine_free(r->machine);
+	run_kernel_devices_end();
 	return status ? status : finished;
 }

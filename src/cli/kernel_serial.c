@@ -2,10 +2,22 @@
 #include "kernel_serial.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
+#include <wherry/base/bytes.h>
+
+#include "cli.h"
 
 #define CTRL_A 1
+#define LOG_MAGIC "WHERRYL1"
+#define LOG_HEADER 16u
+#define LOG_SIZE 65536u
 
 static void stop_watching(struct kernel_serial *s)
 {
@@ -39,12 +51,25 @@ static void filter_keys(struct kernel_serial *s)
 	s->waiting_size = kept;
 }
 
+/* The client of a socket has left: another one may come. */
+static void client_left(struct kernel_serial *s)
+{
+	stop_watching(s);
+	wh_os_close(&s->in);
+	s->out = -1;
+	(void)wh_loop_add(s->loop, &s->listen); /* else it stays alone */
+}
+
 /* One read; true = there may be more. */
 static bool take(struct kernel_serial *s)
 {
-	ssize_t n = read(STDIN_FILENO, s->waiting, sizeof s->waiting);
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+	ssize_t n = read(s->in, s->waiting, sizeof s->waiting);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == EIO))
 		return false;
+	if (n <= 0 && s->listen.ctx) {
+		client_left(s);
+		return false;
+	}
 	if (n <= 0) {
 		s->ended = true;
 		stop_watching(s);
@@ -65,13 +90,16 @@ static void readable(struct wh_loop_fd *watch, uint32_t events)
 
 static void want(struct kernel_serial *s)
 {
-	if (s->ended || s->watching)
+	if (s->ended || s->watching || s->in < 0)
 		return;
 	if (s->file) {
 		while (take(s) && !s->ended)
 			;
 		return;
 	}
+	s->watch = (struct wh_loop_fd){
+		.fd = s->in, .events = WH_LOOP_READ, .fn = readable, .ctx = s
+	};
 	s->watching = wh_loop_add(s->loop, &s->watch) >= 0;
 	if (s->watching)
 		return;
@@ -79,19 +107,153 @@ static void want(struct kernel_serial *s)
 	want(s);
 }
 
-void kernel_serial_begin(struct kernel_serial *s)
+static int fail(const char *where, const char *what)
+{
+	cli_error("--serial %s: %s: %s", where, what, strerror(errno));
+	return -1;
+}
+
+static void begin_stdio(struct kernel_serial *s)
 {
 	struct termios raw;
-	s->watch = (struct wh_loop_fd){
-		.fd = STDIN_FILENO, .events = WH_LOOP_READ, .fn = readable, .ctx = s
-	};
+	s->in = STDIN_FILENO;
+	s->out = STDOUT_FILENO;
+	s->stdio = true;
 	if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && !tcgetattr(STDIN_FILENO, &s->before)) {
 		raw = s->before;
 		cfmakeraw(&raw);
 		raw.c_oflag |= OPOST; /* our own lines, too */
 		s->raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
 	}
+}
+
+static int begin_pty(struct kernel_serial *s, const char *link)
+{
+	struct termios raw;
+	struct stat st;
+	s->in = s->out = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+	const char *name = s->in < 0 || grantpt(s->in) || unlockpt(s->in) ? NULL : ptsname(s->in);
+	s->slave = name ? open(name, O_RDWR | O_NOCTTY | O_CLOEXEC) : -1;
+	if (s->slave < 0)
+		return fail("pty", "no pseudo-terminal");
+	if (!tcgetattr(s->slave, &raw)) {
+		cfmakeraw(&raw);
+		(void)tcsetattr(s->slave, TCSANOW, &raw);
+	}
+	if (!*link) {
+		cli_error("serial port: %s", name);
+		return 0;
+	}
+	if (lstat(link, &st) == 0 && S_ISLNK(st.st_mode))
+		(void)unlink(link);
+	if (symlink(name, link))
+		return fail(link, "cannot make the link");
+	wh_format(s->path, sizeof s->path, "%s", link);
+	return 0;
+}
+
+static void client_came(struct wh_loop_fd *watch, uint32_t events)
+{
+	struct kernel_serial *s = watch->ctx;
+	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0)
+		return;
+	s->in = s->out = fd;
+	wh_loop_remove(s->loop, &s->listen);
 	want(s);
+}
+
+static int begin_unix(struct kernel_serial *s, const char *path)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	if (!*path ||
+	    wh_format(at.sun_path, sizeof at.sun_path, "%s", path) >= sizeof at.sun_path) {
+		errno = ENAMETOOLONG;
+		return fail(path, "the socket's name");
+	}
+	mode_t mask = umask(0177);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int r = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&at, sizeof at);
+	(void)umask(mask);
+	if (!r)
+		wh_format(s->path, sizeof s->path, "%s", path);
+	s->listen = (struct wh_loop_fd){
+		.fd = fd, .events = WH_LOOP_READ, .fn = client_came, .ctx = s
+	};
+	if (r || listen(fd, 1) || wh_loop_add(s->loop, &s->listen) < 0)
+		return fail(path, "cannot listen");
+	return 0;
+}
+
+static int begin_log(struct kernel_serial *s, const char *path)
+{
+	struct stat st;
+	s->log_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->log_fd < 0 || fstat(s->log_fd, &st) || !S_ISREG(st.st_mode) ||
+	    ftruncate(s->log_fd, LOG_HEADER + LOG_SIZE))
+		return fail(path, "cannot make the log");
+	void *p =
+		mmap(NULL, LOG_HEADER + LOG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, s->log_fd, 0);
+	if (p == MAP_FAILED)
+		return fail(path, "cannot map the log");
+	s->log = p;
+	memcpy(s->log, LOG_MAGIC, 8);
+	wh_store_le64(s->log + 8, 0);
+	return 0;
+}
+
+int kernel_serial_begin(struct kernel_serial *s, const char *where)
+{
+	char kind[160];
+	char *log;
+	int error = 0;
+	s->in = s->out = s->slave = s->log_fd = s->listen.fd = -1;
+	if (wh_format(kind, sizeof kind, "%s", where ? where : "stdio") >= sizeof kind) {
+		errno = ENAMETOOLONG;
+		return fail(where, "the names");
+	}
+	log = strstr(kind, ",log=");
+	if (log) {
+		*log = 0;
+		error = begin_log(s, log + 5);
+	}
+	if (error < 0)
+		return error;
+	if (wh_streq(kind, "stdio")) {
+		begin_stdio(s);
+	} else if (wh_streq(kind, "pty") || !strncmp(kind, "pty=", 4)) {
+		error = begin_pty(s, kind[3] ? kind + 4 : "");
+	} else if (!strncmp(kind, "unix=", 5)) {
+		error = begin_unix(s, kind + 5);
+	} else if (!wh_streq(kind, "null") && !wh_streq(kind, "hvc")) {
+		cli_error("--serial is stdio, null, hvc, pty[=LINK] or unix=PATH, not %s", kind);
+		error = -1;
+	}
+	if (error < 0)
+		kernel_serial_end(s);
+	else
+		want(s);
+	return error;
+}
+
+static void write_log(struct kernel_serial *s, const char *text, size_t size)
+{
+	uint64_t total = wh_load_le64(s->log + 8);
+	for (size_t i = 0; i < size; i++)
+		s->log[LOG_HEADER + (total + i) % LOG_SIZE] = (uint8_t)text[i];
+	__atomic_store_n((uint64_t *)(void *)(s->log + 8), total + size, __ATOMIC_RELEASE);
+}
+
+void kernel_serial_output(struct kernel_serial *s, const char *text, size_t size)
+{
+	if (s->log)
+		write_log(s, text, size);
+	if (s->stdio)
+		(void)wh_os_write_all(s->out, text, size); /* nowhere to complain to */
+	else if (s->listen.ctx && s->out >= 0)
+		(void)send(s->out, text, size, MSG_NOSIGNAL); /* what does not fit is lost */
+	else if (s->out >= 0)
+		(void)!write(s->out, text, size);
 }
 
 void kernel_serial_room(struct kernel_serial *s)
@@ -106,4 +268,17 @@ void kernel_serial_end(struct kernel_serial *s)
 	if (s->raw)
 		(void)tcsetattr(STDIN_FILENO, TCSANOW, &s->before);
 	s->raw = false;
+	if (s->path[0])
+		(void)unlink(s->path);
+	s->path[0] = 0;
+	if (s->listen.ctx && s->in < 0)
+		wh_loop_remove(s->loop, &s->listen);
+	if (!s->stdio)
+		wh_os_close(&s->in);
+	wh_os_close(&s->listen.fd);
+	wh_os_close(&s->slave);
+	if (s->log)
+		munmap(s->log, LOG_HEADER + LOG_SIZE);
+	s->log = NULL;
+	wh_os_close(&s->log_fd);
 }

@@ -3,8 +3,16 @@
 #define CLI_KERNEL_SERIAL_H
 
 /*
- * The serial port of a kernel on our standard streams. A terminal is put into raw mode, so that keys reach the
- * guest; Ctrl-A x ends the machine, Ctrl-A Ctrl-A sends one Ctrl-A.
+ * Where the serial port of a kernel leads (--serial):
+ *
+ *	stdio         our standard streams. A terminal is put into raw mode, so that keys reach the guest; Ctrl-A x
+ *	              ends the machine, Ctrl-A Ctrl-A sends one Ctrl-A.
+ *	pty[=LINK]    a new pseudo-terminal, with a symbolic link to it
+ *	unix=PATH     a Unix socket that one client at a time connects to
+ *	null, hvc     nowhere (hvc: the virtio console has our streams)
+ *
+ * With ",log=FILE" the output goes to a ring file as well (docs/spec/console-log.md). Output that nobody takes is lost but for the
+ * log: a guest never waits for a terminal that nobody has opened.
  */
 
 #include <termios.h>
@@ -16,6 +24,7 @@
 struct kernel_serial {
 	struct wh_loop *loop;
 	struct wh_vmm_machine *machine;
+	int in, out; /* -1 = none */
 	struct wh_loop_fd watch;
 	bool watching, file, ended, raw, escape;
 	struct termios before;
@@ -23,11 +32,20 @@ struct kernel_serial {
 	size_t waiting_size;
 	void (*quit)(void *ctx); /* Ctrl-A x */
 	void *ctx;
+
+	bool stdio;
+	int slave;      /* pty: held open, so that a reader may come and go */
+	char path[128]; /* of link or socket, "" = none */
+	struct wh_loop_fd listen;
+	uint8_t *log; /* mapped */
+	int log_fd;
 };
 
-/* loop, machine, quit and ctx are set. */
-void kernel_serial_begin(struct kernel_serial *s);
+/* loop, machine, quit and ctx are set. 0 or -1 after a message. */
+int kernel_serial_begin(struct kernel_serial *s, const char *where);
+void kernel_serial_output(struct kernel_serial *s, const char *text, size_t size);
 void kernel_serial_room(struct kernel_serial *s); /* the guest takes more */
-void kernel_serial_end(struct kernel_serial *s);  /* the terminal is as it was */
+void kernel_serial_end(
+	struct kernel_serial *s); /* the terminal is as it was, link and socket are gone */
 
 #endif

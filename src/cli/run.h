@@ -53,7 +53,8 @@ struct run_options {
 	bool timeline, verbose, host_loopback, here;
 	struct net_control_options control;
 	/* kernels only */
-	const char *initrd, *append;
+	const char *initrd, *append, *net, *serial, *vsock;
+	uint64_t net_rate, balloon;
 	unsigned cpus;
 	bool trace_exits;
 	const char *image;
@@ -64,6 +65,7 @@ struct run_options {
 };
 
 struct run_devices;
+struct wh_net_port;
 
 struct run {
 	struct wh_log log;
@@ -72,6 +74,8 @@ struct run {
 	struct wh_vmm_image *image; /* NULL: it runs a kernel */
 	struct wh_vmm_machine *machine;
 	struct run_devices *devices;
+	/* Puts something between the network device and the gateway; NULL = nothing. */
+	struct wh_net_port *(*net_filter)(struct run *r, struct wh_net_port *port);
 	struct wh_os_signals signals;
 	struct wh_loop_timer grace;
 	struct wh_loop_hook timeline_hook;
@@ -86,6 +90,19 @@ int run_options_read(struct run_options *o, int argc, char **argv);
 int run_disk_parse(const char *text, struct run_disk *ret_disk);
 int run_volume_parse(const char *text, struct run_volume *ret_volume);
 int run_store_parse(const char *text, struct run_volume *ret_volume);
+
+/* Does --net lead the network elsewhere than to the gateway? */
+static inline bool run_net_elsewhere(const struct run_options *o)
+{
+	return o->net && !wh_streq(o->net, "gateway");
+}
+/* Plugs the network device in and leads it there. */
+int run_net_attach(struct run *r);
+/* The port behind --net-rate, or the port itself. */
+struct wh_net_port *run_net_limited(struct run *r, struct wh_net_port *port);
+/* What kernels have besides: balloon, vsock. */
+int run_kernel_devices_attach(struct run *r);
+void run_kernel_devices_end(void); /* after the machine is freed */
 
 /* What is needed before there is a machine (gateway, mounts); then the devices. Messages are
  * printed; 0 or an exit status. */

@@ -145,8 +145,11 @@ static int attach_network(struct run *r)
 	int error = wh_gateway_new(&gateway, r->loop, &d->gateway, &diag);
 	if (error >= 0)
 		error = wh_dev_net_new(&config, r->machine, &d->net, &diag);
-	if (error >= 0)
-		error = wh_gateway_attach(d->gateway, wh_dev_net_port(d->net));
+	if (error >= 0) {
+		struct wh_net_port *port = wh_dev_net_port(d->net);
+		error = wh_gateway_attach(d->gateway,
+					  r->net_filter ? r->net_filter(r, port) : port);
+	}
 	if (error < 0) {
 		cli_error("network: %s (errno %d)", diag.text, -error);
 		return CLI_ERROR;
@@ -350,8 +353,9 @@ static int attach_rng(struct run *r)
 /* A kernel may have any driver. */
 static uint32_t uses_of(const struct run *r)
 {
-	return r->image ? wh_vmm_image_manifest(r->image)->flags
-			: WH_MANIFEST_USES_NET | WH_MANIFEST_USES_RNG;
+	if (r->image)
+		return wh_vmm_image_manifest(r->image)->flags;
+	return (run_net_elsewhere(&r->options) ? 0 : WH_MANIFEST_USES_NET) | WH_MANIFEST_USES_RNG;
 }
 
 int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
@@ -381,7 +385,8 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 
 int run_devices_attach(struct run *r)
 {
-	int status = r->image ? attach_console(r) : CLI_OK;
+	bool console = r->image || (r->options.serial && wh_streq(r->options.serial, "hvc"));
+	int status = console ? attach_console(r) : CLI_OK;
 	if (!status && r->devices->network)
 		status = attach_network(r);
 	if (!status && r->options.disk_count)

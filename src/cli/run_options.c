@@ -33,6 +33,11 @@ enum {
 	OPT_WORKDIR,
 	OPT_HERE,
 	OPT_STORE,
+	OPT_NET,
+	OPT_NET_RATE,
+	OPT_SERIAL,
+	OPT_VSOCK,
+	OPT_BALLOON,
 };
 
 static const struct cli_option options[] = {
@@ -56,6 +61,12 @@ static const struct cli_option options[] = {
 	{ OPT_INITRD, "initrd", 0, "FILE", "kernels: initial RAM disk, or first module" },
 	{ OPT_APPEND, "append", 0, "TEXT", "kernels: command line (default: console=ttyS0)" },
 	{ OPT_CPUS, "cpus", 0, "N", "kernels: processors" },
+	{ OPT_NET, "net", 0, "WHERE", "kernels: gateway, none, tap=NAME, unix=PATH or fd=N" },
+	{ OPT_NET_RATE, "net-rate", 0, "SIZE", "kernels: bytes a second of network, each way" },
+	{ OPT_SERIAL, "serial", 0, "WHERE",
+	  "kernels: stdio, null, hvc, pty[=LINK] or unix=PATH[,log=FILE]" },
+	{ OPT_VSOCK, "vsock", 0, "PATH[,cid=N]", "kernels: sockets to the guest's ports" },
+	{ OPT_BALLOON, "balloon", 0, "SIZE", "kernels: memory that the guest shall give up" },
 	{ OPT_TRACE_EXITS, "trace-exits", 0, NULL,
 	  "kernels: count exits by cause, told at the end" },
 	{ OPT_TIMELINE, "timeline", 0, NULL, "show the stages of the start in microseconds" },
@@ -278,6 +289,14 @@ static int take_name(struct run_options *o, const char *value)
 	return 0;
 }
 
+static int take_size(const char *option, const char *value, uint64_t *ret_size)
+{
+	if (cli_parse_size(value, ret_size) >= 0 && *ret_size)
+		return 0;
+	cli_error("--%s %s: say a size such as 64M", option, value);
+	return CLI_BAD;
+}
+
 static int take_cpus(struct run_options *o, const char *value)
 {
 	uint64_t cpus = 0;
@@ -286,6 +305,38 @@ static int take_cpus(struct run_options *o, const char *value)
 	if (!error && cpus)
 		return 0;
 	cli_error("--cpus %s: say a number from 1 to %u", value, WH_VMM_PC_CPUS_MAX);
+	return CLI_BAD;
+}
+
+/* Options of kernels. 0 or CLI_BAD. */
+static int take_kernel(struct run_options *o, int id, const char *value)
+{
+	switch (id) {
+	case OPT_INITRD:
+		o->initrd = value;
+		return 0;
+	case OPT_APPEND:
+		o->append = value;
+		return 0;
+	case OPT_CPUS:
+		return take_cpus(o, value);
+	case OPT_NET:
+		o->net = value;
+		return 0;
+	case OPT_SERIAL:
+		o->serial = value;
+		return 0;
+	case OPT_VSOCK:
+		o->vsock = value;
+		return 0;
+	case OPT_NET_RATE:
+	case OPT_BALLOON:
+		return take_size(id == OPT_BALLOON ? "balloon" : "net-rate", value,
+				 id == OPT_BALLOON ? &o->balloon : &o->net_rate);
+	case OPT_TRACE_EXITS:
+		o->trace_exits = true;
+		return 0;
+	}
 	return CLI_BAD;
 }
 
@@ -342,17 +393,6 @@ static int take(struct run_options *o, int id, const char *value)
 		return 0;
 	case OPT_NAME:
 		return take_name(o, value);
-	case OPT_INITRD:
-		o->initrd = value;
-		return 0;
-	case OPT_APPEND:
-		o->append = value;
-		return 0;
-	case OPT_CPUS:
-		return take_cpus(o, value);
-	case OPT_TRACE_EXITS:
-		o->trace_exits = true;
-		return 0;
 	case OPT_TIMELINE:
 		o->timeline = true;
 		return 0;
@@ -360,7 +400,7 @@ static int take(struct run_options *o, int id, const char *value)
 		o->verbose = true;
 		return 0;
 	}
-	return CLI_BAD;
+	return take_kernel(o, id, value);
 }
 
 int run_options_read(struct run_options *o, int argc, char **argv)

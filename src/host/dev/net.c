@@ -104,6 +104,8 @@ static void notify_tx(struct wh_dev_net *n)
 		}
 		wh_virtio_push(&n->dev, QUEUE_TX, c.head, 0);
 	}
+	if (n->port.receive_done)
+		n->port.receive_done(&n->port);
 	if (!left)
 		wh_virtio_again(&n->dev, QUEUE_TX);
 	wh_virtio_raise(&n->dev, QUEUE_TX);

@@ -13,6 +13,8 @@
 #define WH_VIRTIO_ID_CONSOLE 3u
 #define WH_VIRTIO_ID_RNG 4u
 #define WH_VIRTIO_ID_9P 9u
+#define WH_VIRTIO_ID_BALLOON 5u
+#define WH_VIRTIO_ID_VSOCK 19u
 
 /* Device status (2.1). */
 #define WH_VIRTIO_STATUS_ACKNOWLEDGE 1u
