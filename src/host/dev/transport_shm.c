@@ -19,6 +19,10 @@ static int shm_attached(struct wh_virtio_device *d)
 	struct wh_shm_device *s = shm_of(d);
 	if (!s)
 		return -WH_ENXIO;
+	if (d->take_up) {
+		d->shm_reset_count = __atomic_load_n(&s->reset_ack, __ATOMIC_RELAXED);
+		return 0; /* the driver is at work already */
+	}
 	*s = (struct wh_shm_device){ .magic = WH_SHM_MAGIC,
 				     .virtio_id = d->c.virtio_id,
 				     .device_features = wh_virtio_features(d),

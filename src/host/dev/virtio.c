@@ -26,6 +26,15 @@ static void slot_drain(void *ctx)
 		d->c.ops->drain(d->c.ctx);
 }
 
+static bool slot_idle(void *ctx)
+{
+	const struct wh_virtio_device *d = ctx;
+	for (uint32_t i = 0; i < d->c.queue_count; i++)
+		if (!wh_virtq_device_idle(&d->queue[i]))
+			return false;
+	return !d->resetting;
+}
+
 static void slot_kicked(void *ctx)
 {
 	wh_virtio_shm_kicked(ctx);
@@ -59,7 +68,8 @@ int wh_virtio_attach(struct wh_virtio_device *d, struct wh_vmm_machine *machine,
 						    .mmio_read = slot_read,
 						    .mmio_write = slot_write,
 						    .notified = slot_notified,
-						    .drain = slot_drain };
+						    .drain = slot_drain,
+						    .idle = slot_idle };
 	static const struct wh_virtio_transport *const transports[] = {
 		[WH_BOOT_TRANSPORT_SHM] = &wh_virtio_transport_shm,
 		[WH_BOOT_TRANSPORT_MMIO] = &wh_virtio_transport_mmio,
@@ -73,6 +83,7 @@ int wh_virtio_attach(struct wh_virtio_device *d, struct wh_vmm_machine *machine,
 	if (r < 0)
 		return r;
 	d->mem = wh_vmm_machine_memory(machine);
+	d->take_up = wh_vmm_machine_restored(machine);
 	d->transport = transports[wh_vmm_slot_transport(d->slot)];
 	r = d->transport->attached(d);
 	if (r < 0)
@@ -116,6 +127,9 @@ int wh_virtio_start(struct wh_virtio_device *d, uint64_t features,
 			return -WH_EINVAL;
 		}
 	}
+	for (uint32_t i = 0; d->take_up && i < d->c.queue_count; i++)
+		wh_virtq_device_resume(&d->queue[i]);
+	d->take_up = false;
 	d->features = features;
 	d->running = true;
 	if (d->c.ops->start)

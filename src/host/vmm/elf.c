@@ -27,7 +27,7 @@ int wh_elf_read(const struct wh_elf *elf, uint64_t offset, void *to, size_t size
 		return 0;
 	}
 	while (size) {
-		ssize_t n = pread(elf->input.fd, to, size, (off_t)offset);
+		ssize_t n = pread(elf->input.fd, to, size, (off_t)(elf->input.base + offset));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)

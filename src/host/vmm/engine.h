@@ -50,6 +50,11 @@ struct vmm_engine_ops {
 	void (*kill)(struct wh_vmm_machine *m);
 	/* Ends the guest if it runs, waits for it, gives everything back. No callback. */
 	void (*fini)(struct wh_vmm_machine *m);
+	/* Stops the guest wherever it is, or lets it go on. */
+	int (*pause)(struct wh_vmm_machine *m, bool on, struct wh_diag *diag);
+	/* Brings the guest to where RAM holds all of its state, or lets it go (back to being
+	 * paused, if it was). NULL = no snapshots. A machine with m->snapshot starts from there. */
+	int (*park)(struct wh_vmm_machine *m, bool on, struct wh_diag *diag);
 	/* WH_BOOT_TRANSPORT_MMIO, _PCI: as if the guest had notified the queue. */
 	void (*again)(struct wh_vmm_slot *slot, uint32_t queue);
 	/* WH_BOOT_TRANSPORT_PCI: message-signalled interrupt. */

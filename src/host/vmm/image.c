@@ -94,7 +94,7 @@ static int add_piece(struct wh_vmm_image *image, const struct wh_elf_segment *s,
 	image->piece[image->piece_count++] = (struct vmm_piece){
 		.start = s->vaddr - shift,
 		.size = wh_align_up(s->mem_size + shift, VMM_PAGE),
-		.offset = s->offset - shift,
+		.offset = image->elf.input.base + s->offset - shift,
 		.executable = s->flags & PF_X,
 	};
 	return 0;
@@ -338,6 +338,16 @@ int wh_vmm_image_open_memory(const void *data, size_t size, struct wh_vmm_image 
 {
 	struct wh_elf_input input = { .data = data, .fd = -1, .size = size };
 	return open_input(-1, &input, ret_image, diag);
+}
+
+int vmm_image_open_part(int fd, uint64_t base, uint64_t size, struct wh_vmm_image **ret_image,
+			struct wh_diag *diag)
+{
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (own < 0)
+		return wh_diag_set(diag, -errno, "cannot keep the image's descriptor");
+	struct wh_elf_input input = { .fd = own, .size = size, .base = base };
+	return open_input(own, &input, ret_image, diag);
 }
 
 void wh_vmm_image_close(struct wh_vmm_image *image)

@@ -28,6 +28,7 @@
 #include <wherry/os.h>
 
 #include "engine.h"
+#include "snapshot_wire.h"
 
 #define MFD_EXEC_FLAG 0x10u         /* linux/memfd.h: proc execs it, see VMM_RAM_OFFSET */
 #define TRAP_STACK_SIZE (32u << 10) /* an AVX-512 and AMX frame is 12 KiB */
@@ -304,9 +305,35 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_config *config, s
 	return 0;
 }
 
-int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *image,
-		       struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
-		       struct wh_diag *diag)
+/* What build() does, from a file. */
+static int build_copy(struct wh_vmm_machine *m, struct wh_diag *diag)
+{
+	m->engine = &vmm_engine_proc; /* vmm_snapshot_open knows no other */
+	int error = m->engine->init(m, diag);
+	if (error < 0)
+		return error;
+	m->layout = vmm_snapshot_header(m->snapshot)->layout;
+	error = vmm_ram_map(m, diag);
+	if (error < 0)
+		return error;
+	error = map_text(m, diag);
+	if (error < 0)
+		return error;
+	error = vmm_snapshot_load(m->snapshot, m->ram);
+	if (error < 0)
+		return wh_diag_set(diag, error, "the snapshot changed while it was read");
+	describe_memory(m);
+	m->info = vmm_ram_at(m, m->layout.info);
+	m->control = vmm_ram_at(m, m->layout.control);
+	m->control->signals = m->control->park = 0;
+	m->control->generation++;
+	memset(m->control->timeline, 0, sizeof m->control->timeline);
+	return 0;
+}
+
+static int make(const struct wh_vmm_config *config, struct wh_vmm_image *image,
+		struct wh_vmm_snapshot *snapshot, struct wh_loop *loop,
+		struct wh_vmm_machine **ret_machine, struct wh_diag *diag)
 {
 	struct wh_vmm_machine *m = NULL;
 	int error = check_config(config, diag);
@@ -321,6 +348,7 @@ int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *
 	}
 	m->ram_fd = -1;
 	m->image = image;
+	m->snapshot = snapshot;
 	m->loop = loop;
 	m->log = config->log;
 	m->exited = config->exited;
@@ -328,13 +356,32 @@ int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *
 	m->ctx = config->ctx;
 	m->sandbox = config->sandbox;
 	m->spare = config->spare;
-	error = build(m, config, diag);
+	error = snapshot ? build_copy(m, diag) : build(m, config, diag);
 	if (error < 0) {
 		wh_vmm_machine_free(m);
 		return error;
 	}
 	*ret_machine = m;
 	return 0;
+}
+
+int wh_vmm_machine_new(const struct wh_vmm_config *config, struct wh_vmm_image *image,
+		       struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
+		       struct wh_diag *diag)
+{
+	return make(config, image, NULL, loop, ret_machine, diag);
+}
+
+int wh_vmm_machine_restore(const struct wh_vmm_config *config, struct wh_vmm_snapshot *snapshot,
+			   struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
+			   struct wh_diag *diag)
+{
+	return make(config, wh_vmm_snapshot_image(snapshot), snapshot, loop, ret_machine, diag);
+}
+
+bool wh_vmm_machine_restored(const struct wh_vmm_machine *m)
+{
+	return m->snapshot != NULL;
 }
 
 /* By system call: the first use of the vdso costs two page faults. */
@@ -349,7 +396,13 @@ int wh_vmm_machine_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	wh_assert(!m->started);
 	struct wh_boot_info *b = m->info;
-	vmm_slots_publish(m);
+	if (!m->snapshot)
+		vmm_slots_publish(m);
+	else if (m->slot_count != vmm_snapshot_header(m->snapshot)->slot_count)
+		return wh_diag_set(diag, -WH_EINVAL, "the snapshot has %u devices, not %u",
+				   vmm_snapshot_header(m->snapshot)->slot_count, m->slot_count);
+	else
+		vmm_slots_take_up(m);
 	wh_os_random(b->entropy, sizeof b->entropy);
 	b->tsc_at_realtime = __builtin_ia32_rdtsc();
 	b->realtime_ns = clock_now(CLOCK_REALTIME);
@@ -380,6 +433,26 @@ void wh_vmm_machine_kill(struct wh_vmm_machine *m)
 {
 	if (m->started && !m->ended)
 		m->engine->kill(m);
+}
+
+int wh_vmm_machine_pause(struct wh_vmm_machine *m, bool on, struct wh_diag *diag)
+{
+	if (!m->started || m->ended)
+		return wh_diag_set(diag, -WH_EINVAL, "the guest is not running");
+	if (!m->engine->pause)
+		return wh_diag_set(diag, -WH_EOPNOTSUPP, "%s guests cannot be paused",
+				   m->engine->name);
+	if (m->paused == on)
+		return 0;
+	int error = m->engine->pause(m, on, diag);
+	if (error >= 0)
+		m->paused = on;
+	return error;
+}
+
+bool wh_vmm_machine_paused(const struct wh_vmm_machine *m)
+{
+	return m->paused;
 }
 
 void wh_vmm_machine_free(struct wh_vmm_machine *m)

@@ -15,6 +15,17 @@
 #include <wherry/base/errors.h>
 
 #include "engine.h"
+#include "snapshot_wire.h"
+
+/* A copy from a snapshot knows its devices already: they have to be the same. */
+static bool is_known(const struct wh_vmm_machine *m, const struct wh_vmm_slot_config *config)
+{
+	const struct vmm_snapshot_header *h = vmm_snapshot_header(m->snapshot);
+	uint32_t i = m->slot_count;
+	return i < h->slot_count && h->slot[i].virtio_id == config->virtio_id &&
+	       h->slot[i].queue_count == config->queue_count &&
+	       wh_streq(h->slot[i].name, config->name ? config->name : "");
+}
 
 int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *config,
 		    const struct wh_vmm_slot_ops *ops, void *ctx, struct wh_vmm_slot **ret_slot,
@@ -29,6 +40,10 @@ int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *c
 	if (name_size > WH_BOOT_NAME_SIZE)
 		return wh_diag_set(diag, -WH_ENAMETOOLONG, "device name %s is over %u bytes",
 				   config->name, WH_BOOT_NAME_SIZE - 1);
+	if (m->snapshot && !is_known(m, config))
+		return wh_diag_set(diag, -WH_EINVAL,
+				   "device %u is not that of the snapshot: give the same devices",
+				   m->slot_count);
 	struct wh_vmm_slot *s = &m->slot[m->slot_count];
 	*s = (struct wh_vmm_slot){
 		.machine = m,
@@ -42,9 +57,11 @@ int wh_vmm_slot_add(struct wh_vmm_machine *m, const struct wh_vmm_slot_config *c
 	if (m->engine->transport == WH_BOOT_TRANSPORT_SHM) {
 		s->regs = m->layout.shm + s->index * VMM_SHM_STRIDE;
 		s->shm = vmm_ram_at(m, s->regs);
-		s->shm->magic = WH_SHM_MAGIC;
-		s->shm->virtio_id = config->virtio_id;
-		s->shm->queue_count = config->queue_count;
+		if (!m->snapshot) {
+			s->shm->magic = WH_SHM_MAGIC;
+			s->shm->virtio_id = config->virtio_id;
+			s->shm->queue_count = config->queue_count;
+		}
 	}
 	if (m->engine->slot_add) {
 		int error = m->engine->slot_add(m, s, diag);
@@ -112,6 +129,13 @@ void wh_vmm_slot_again(struct wh_vmm_slot *slot, uint32_t queue)
 	wh_assert(queue < slot->queue_count && engine->again);
 	if (slot->machine->started && !slot->machine->ended)
 		engine->again(slot, queue);
+}
+
+void vmm_slots_take_up(struct wh_vmm_machine *m)
+{
+	for (uint32_t i = 0; i < m->slot_count; i++)
+		__atomic_fetch_or(&m->slot[i].shm->kick, (1u << m->slot[i].queue_count) - 1u,
+				  __ATOMIC_SEQ_CST);
 }
 
 bool vmm_slots_kicked(struct wh_vmm_machine *m)

@@ -51,6 +51,10 @@ struct wh_vmm_image {
  * relocations for the load bias when `relocate`. 0 or -errno: the file changed meanwhile. */
 int vmm_image_load(const struct wh_vmm_image *image, uint8_t *ram, uint64_t bias, bool relocate);
 
+/* As wh_vmm_image_open_fd, for an image inside a larger file; base is page-aligned. */
+int vmm_image_open_part(int fd, uint64_t base, uint64_t size, struct wh_vmm_image **ret_image,
+			struct wh_diag *diag);
+
 /* Where things lie in the guest, filled by machine.c from layout.image_base. */
 struct vmm_layout {
 	wh_gaddr image_base; /* engine's choice in init, page-aligned: the load bias */
@@ -96,7 +100,8 @@ struct wh_vmm_machine {
 	struct wh_boot_control *control; /* host pointer into RAM: hostile once started */
 
 	uint32_t slot_count;
-	bool started, ended;
+	bool started, ended, paused;
+	struct wh_vmm_snapshot *snapshot; /* borrowed: restored from it; NULL = starts afresh */
 	enum wh_vmm_sandbox sandbox;
 	struct wh_vmm_spare *spare; /* until the engine has taken it */
 	char failure[160]; /* why the engine could not bring the guest to its entry, or "" */
@@ -117,6 +122,11 @@ int vmm_ram_open(struct wh_diag *diag);
 /* Sizes, seals and maps it (layout.ram_size). 0 or -errno. */
 int vmm_ram_map(struct wh_vmm_machine *m, struct wh_diag *diag);
 
+/* The checked header; copies the pages into zeroed RAM. -errno: the file changed meanwhile. */
+struct vmm_snapshot_header;
+const struct vmm_snapshot_header *vmm_snapshot_header(const struct wh_vmm_snapshot *snapshot);
+int vmm_snapshot_load(const struct wh_vmm_snapshot *snapshot, uint8_t *ram);
+
 /* See engine.h. host_signal: signal that ended the process of the guest, or 0. */
 void vmm_machine_ended(struct wh_vmm_machine *m, int host_signal);
 
@@ -125,6 +135,9 @@ void vmm_machine_ended(struct wh_vmm_machine *m, int host_signal);
 
 /* Writes the device table into RAM, behind the registers, and its place into boot info. */
 void vmm_slots_publish(struct wh_vmm_machine *m);
+
+/* A copy from a snapshot: its devices look at all queues. */
+void vmm_slots_take_up(struct wh_vmm_machine *m);
 
 /* Is there a kvm that runs guest code on the processor (vmx or svm)? */
 bool vmm_kvm_is_native(void);

@@ -45,6 +45,12 @@ void wh_virtq_device_seek(struct wh_virtq_device *q, uint16_t next)
 	q->used_next = q->used_index = q->used_told = virtq_index_load(q->used);
 }
 
+void wh_virtq_device_resume(struct wh_virtq_device *q)
+{
+	if (wh_virtq_device_ready(q))
+		wh_virtq_device_seek(q, virtq_index_load(q->used));
+}
+
 static int broken(struct wh_virtq_device *q)
 {
 	q->broken = true;

@@ -46,6 +46,11 @@ struct wh_shm_device *wh_vmm_slot_shm(struct wh_vmm_slot *slot)
 	return NULL;
 }
 
+bool wh_vmm_machine_restored(const struct wh_vmm_machine *machine)
+{
+	return false;
+}
+
 const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *machine)
 {
 	return &fake_gmem;

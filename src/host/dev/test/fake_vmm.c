@@ -109,6 +109,11 @@ void wh_vmm_slot_interrupt(struct wh_vmm_slot *slot, uint32_t bits)
 	fake.shm->interrupt |= bits;
 }
 
+bool wh_vmm_machine_restored(const struct wh_vmm_machine *machine)
+{
+	return false;
+}
+
 const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *machine)
 {
 	return &fake.mem;

@@ -10,11 +10,13 @@
 #include <sys/syscall.h>
 #include <wherry/base/assert.h>
 
+#include "../snapshot_wire.h"
 #include "plan.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
+#define ARCH_SET_FS_CODE 0x1002          /* asm/prctl.h */
 #define SA_RESTORER_FLAG 0x04000000u     /* asm/signal.h; not in libc's header */
 #define USER_SPACE_END 0x7ffffffff000ull /* 47 bits; nothing lies above unless asked for */
 
@@ -37,19 +39,40 @@ static uint64_t at(const struct writer *w, const void *member)
 	return w->plan_address + (uint64_t)((const char *)member - (const char *)w->plan);
 }
 
-struct proc_plan *proc_plan_of(struct wh_vmm_machine *m)
+wh_gaddr proc_plan_address(const struct wh_vmm_machine *m)
 {
-	return vmm_ram_at(m, m->layout.stack_top - PROC_PLAN_SIZE);
+	return m->snapshot ? m->layout.trap_stack_low : m->layout.stack_top - PROC_PLAN_SIZE;
 }
 
+struct proc_plan *proc_plan_of(struct wh_vmm_machine *m)
+{
+	return vmm_ram_at(m, proc_plan_address(m));
+}
+
+static void map_stack(struct writer *w, const struct wh_vmm_machine *m)
+{
+	const struct vmm_layout *l = &m->layout;
+	put(w, SYS_mmap, l->stack_low, l->stack_top - l->stack_low, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_FIXED_NOREPLACE, (uint64_t)m->ram_fd,
+	    VMM_RAM_OFFSET + l->stack_low - l->ram_base);
+}
+
+static void map_data(struct writer *w, const struct wh_vmm_machine *m)
+{
+	const struct vmm_layout *l = &m->layout;
+	uint64_t relro = m->image->relro_end - m->image->ram_start;
+	put(w, SYS_mmap, l->ram_base + relro, l->stack_low - VMM_PAGE - l->ram_base - relro,
+	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, (uint64_t)m->ram_fd,
+	    VMM_RAM_OFFSET + relro);
+}
+
+/* What holds the plan comes first, so that the stub can go on there. */
 static void map_guest(struct writer *w, const struct wh_vmm_machine *m, int image_fd)
 {
 	const struct wh_vmm_image *image = m->image;
 	const struct vmm_layout *l = &m->layout;
-	const uint64_t shared = MAP_SHARED | MAP_FIXED_NOREPLACE;
 	uint64_t relro = image->relro_end - image->ram_start;
-	put(w, SYS_mmap, l->stack_low, l->stack_top - l->stack_low, PROT_READ | PROT_WRITE, shared,
-	    (uint64_t)m->ram_fd, VMM_RAM_OFFSET + l->stack_low - l->ram_base);
+	(m->snapshot ? map_data : map_stack)(w, m);
 	put(w, PROC_STEP_MOVE, at(w, &w->plan->step[w->count + 1]), 0, 0, 0, 0, 0);
 	for (uint32_t i = 0; i < image->piece_count; i++) {
 		const struct vmm_piece *p = &image->piece[i];
@@ -58,10 +81,9 @@ static void map_guest(struct writer *w, const struct wh_vmm_machine *m, int imag
 		    MAP_PRIVATE | MAP_FIXED_NOREPLACE, (uint64_t)image_fd, p->offset);
 	}
 	if (relro)
-		put(w, SYS_mmap, l->ram_base, relro, PROT_READ, shared, (uint64_t)m->ram_fd,
-		    VMM_RAM_OFFSET);
-	put(w, SYS_mmap, l->ram_base + relro, l->stack_low - VMM_PAGE - l->ram_base - relro,
-	    PROT_READ | PROT_WRITE, shared, (uint64_t)m->ram_fd, VMM_RAM_OFFSET + relro);
+		put(w, SYS_mmap, l->ram_base, relro, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE,
+		    (uint64_t)m->ram_fd, VMM_RAM_OFFSET);
+	(m->snapshot ? map_stack : map_data)(w, m);
 }
 
 /* Everything that is neither the guest nor the stub's page: first stack, vdso, vvar, the list's
@@ -92,6 +114,8 @@ static void catch_faults(struct writer *w, const struct wh_vmm_machine *m)
 	put(w, SYS_sigaltstack, at(w, &p->altstack), 0, 0, 0, 0, 0);
 	for (unsigned i = 0; i < WH_ARRAY_COUNT(faults); i++)
 		put(w, SYS_rt_sigaction, (uint64_t)faults[i], at(w, &p->fault), 0, 8, 0, 0);
+	if (m->image->manifest.flags & WH_MANIFEST_PARKS)
+		put(w, SYS_rt_sigaction, WH_BOOT_PARK_SIGNAL, at(w, &p->fault), 0, 8, 0, 0);
 	put(w, SYS_rt_sigprocmask, SIG_SETMASK, at(w, &p->no_signals), 0, 8, 0, 0);
 }
 
@@ -109,10 +133,24 @@ static void settle_process(struct writer *w, const struct wh_vmm_machine *m)
 	put(w, SYS_prctl, PR_SET_NAME, at(w, p->name), 0, 0, 0, 0);
 }
 
+/* A copy goes on in its trap entry, with the stack as the kernel left it there. */
+static void enter(struct writer *w, struct wh_vmm_machine *m)
+{
+	uint64_t base = m->layout.image_base;
+	if (!m->snapshot) {
+		w->plan->entry = base + m->image->manifest.boot_entry;
+		put(w, PROC_STEP_ENTER, m->layout.info, at(w, &w->plan->entry), 0, 0, 0, 0);
+		return;
+	}
+	uint64_t frame = vmm_snapshot_header(m->snapshot)->park_frame;
+	uint64_t entry = base + m->image->manifest.trap_entry;
+	memcpy(vmm_ram_at(m, frame - 16), &entry, sizeof entry);
+	put(w, PROC_STEP_ENTER, WH_BOOT_PARK_SIGNAL, frame - 16, 0, 0, 0, 0);
+}
+
 void proc_plan_write(struct wh_vmm_machine *m, int image_fd, int doorbell_fd)
 {
-	struct writer w = { .plan = proc_plan_of(m),
-			    .plan_address = m->layout.stack_top - PROC_PLAN_SIZE };
+	struct writer w = { .plan = proc_plan_of(m), .plan_address = proc_plan_address(m) };
 	struct proc_plan *p = w.plan;
 	map_guest(&w, m, image_fd);
 	unmap_rest(&w, m);
@@ -121,14 +159,16 @@ void proc_plan_write(struct wh_vmm_machine *m, int image_fd, int doorbell_fd)
 	if (doorbell_fd > 0)
 		put(&w, SYS_close_range, 0, (uint64_t)doorbell_fd - 1, 0, 0, 0, 0);
 	put(&w, SYS_close_range, (uint64_t)doorbell_fd + 1, ~0u, 0, 0, 0, 0);
+	if (m->snapshot)
+		put(&w, SYS_arch_prctl, ARCH_SET_FS_CODE, vmm_snapshot_header(m->snapshot)->fs_base,
+		    0, 0, 0, 0);
 	put(&w, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
 	p->program.count = proc_filter_write(
 		p->filter, m->layout.control + offsetof(struct wh_boot_control, host_events),
 		doorbell_fd, !(m->info->flags & WH_BOOT_FSGSBASE));
 	p->program.filter = at(&w, p->filter);
 	put(&w, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at(&w, &p->program), 0, 0, 0);
-	p->entry = m->layout.image_base + m->image->manifest.boot_entry;
-	put(&w, PROC_STEP_ENTER, m->layout.info, at(&w, &p->entry), 0, 0, 0, 0);
+	enter(&w, m);
 }
 
 static const char *call_name(uint64_t call)

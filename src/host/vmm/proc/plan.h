@@ -53,6 +53,9 @@ _Static_assert(sizeof(struct proc_plan) == PROC_PLAN_SIZE, "the plan fills its p
 
 /* Writes the plan into m's RAM. Descriptors are the child's. */
 void proc_plan_write(struct wh_vmm_machine *m, int image_fd, int doorbell_fd);
+/* A fresh guest's plan lies at the top of its stack, which it touches in any case; that of a copy in the
+ * lowest page of the trap stack, the rest of which holds its registers. */
+wh_gaddr proc_plan_address(const struct wh_vmm_machine *m);
 struct proc_plan *proc_plan_of(struct wh_vmm_machine *m);
 /* Name of the call that failed and its errno, or NULL. Only while the stub ran. */
 const char *proc_plan_failure(const struct proc_plan *plan, int *ret_errno);

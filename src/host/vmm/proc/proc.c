@@ -22,11 +22,20 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
 #include <wherry/os.h>
 
 #include "proc_priv.h"
+#include "../snapshot_wire.h"
+
+#ifndef P_PIDFD_TYPE
+#define P_PIDFD_TYPE 3 /* sys/wait.h of older libcs lacks it */
+#endif
+#define PARK_LOOK_NS 50000
+#define PARK_LOOKS 20000 /* a second and more: the guest may wait for a processor */
 
 static int proc_probe(struct wh_diag *diag)
 {
@@ -139,6 +148,52 @@ static void proc_kill(struct wh_vmm_machine *m)
 {
 	struct proc *p = m->engine_state;
 	syscall(SYS_pidfd_send_signal, p->process->pidfd, SIGKILL, NULL, 0);
+}
+
+static int proc_pause(struct wh_vmm_machine *m, bool on, struct wh_diag *diag)
+{
+	struct proc *p = m->engine_state;
+	siginfo_t info = { 0 };
+	if (syscall(SYS_pidfd_send_signal, p->process->pidfd, on ? SIGSTOP : SIGCONT, NULL, 0))
+		return wh_diag_set(diag, -errno, "cannot stop the guest (errno %d)", errno);
+	/* Until it stands still, or has ended instead. */
+	while (on && waitid((idtype_t)P_PIDFD_TYPE, (id_t)p->process->pidfd, &info,
+			    WSTOPPED | WEXITED | WNOWAIT | __WALL) < 0)
+		if (errno != EINTR)
+			return wh_diag_set(diag, -errno, "cannot stop the guest (errno %d)", errno);
+	return 0;
+}
+
+static void let_go(struct wh_vmm_machine *m)
+{
+	__atomic_store_n(&m->control->park, 0, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&m->control->host_events, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &m->control->host_events, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* The guest cannot wake us but through the loop: looks now and then. Its word is taken; a lie spoils
+ * its own snapshot. */
+static int proc_park(struct wh_vmm_machine *m, bool on, struct wh_diag *diag)
+{
+	struct proc *p = m->engine_state;
+	const struct timespec moment = { 0, PARK_LOOK_NS };
+	if (!on) {
+		if (m->paused)
+			(void)proc_pause(m, true, NULL); /* it has ended, or it stops */
+		let_go(m);
+		return 0;
+	}
+	__atomic_store_n(&m->control->park, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_pidfd_send_signal, p->process->pidfd, WH_BOOT_PARK_SIGNAL, NULL, 0);
+	if (m->paused)
+		(void)proc_pause(m, false, NULL);
+	for (int i = 0; i < PARK_LOOKS; i++) {
+		if (__atomic_load_n(&m->control->parked, __ATOMIC_SEQ_CST))
+			return 0;
+		nanosleep(&moment, NULL);
+	}
+	(void)proc_park(m, false, NULL); /* as above */
+	return wh_diag_set(diag, -WH_EAGAIN, "the guest does not come to rest; try again");
 }
 
 static void stop_watching(struct proc *p)
@@ -264,8 +319,7 @@ static int proc_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	struct proc *p = m->engine_state;
 	uint64_t plan_page =
-		(VMM_RAM_OFFSET + m->layout.stack_top - PROC_PLAN_SIZE - m->layout.ram_base) /
-		VMM_PAGE;
+		(VMM_RAM_OFFSET + proc_plan_address(m) - m->layout.ram_base) / VMM_PAGE;
 	m->info->doorbell_fd = p->process->doorbell;
 	m->control->host_sleeping = 1; /* the first kick rings */
 	proc_plan_write(m, p->process->image_fd, p->process->doorbell);
@@ -306,4 +360,6 @@ const struct vmm_engine_ops vmm_engine_proc = {
 	.wake = proc_wake,
 	.kill = proc_kill,
 	.fini = proc_fini,
+	.pause = proc_pause,
+	.park = proc_park,
 };

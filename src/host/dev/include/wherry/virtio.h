@@ -87,6 +87,7 @@ struct wh_virtio_mmio_state {
 };
 
 struct wh_virtio_device {
+	bool take_up; /* the next start goes on where a snapshot left the queues */
 	struct wh_virtio_config c;
 	uint64_t features;         /* negotiated; valid while running */
 	bool running;              /* between DRIVER_OK and reset, and not broken */

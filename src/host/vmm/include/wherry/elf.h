@@ -32,6 +32,7 @@ struct wh_elf_input {
 	const void *data;
 	int fd;
 	uint64_t size;
+	uint64_t base; /* fd: where in it the ELF file begins */
 };
 
 struct wh_elf_segment {

@@ -20,6 +20,7 @@
  *	wh_vmm_machine_free(machine);
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <wherry/abi/boot.h>
@@ -132,6 +133,10 @@ int wh_vmm_machine_start(struct wh_vmm_machine *machine, struct wh_diag *diag);
 void wh_vmm_machine_signal(struct wh_vmm_machine *machine, int signal);
 /* Ends the guest at once; exited() follows from the loop. */
 void wh_vmm_machine_kill(struct wh_vmm_machine *machine);
+/* Stops the guest where it is, or lets it go on; devices live on. The guest's clocks count the time. proc;
+ * -WH_EOPNOTSUPP elsewhere, -WH_EINVAL: it does not run. */
+int wh_vmm_machine_pause(struct wh_vmm_machine *machine, bool on, struct wh_diag *diag);
+bool wh_vmm_machine_paused(const struct wh_vmm_machine *machine);
 void wh_vmm_machine_free(struct wh_vmm_machine *machine); /* kills and reaps first; no callback */
 const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *machine);
 enum wh_vmm_engine wh_vmm_machine_engine(const struct wh_vmm_machine *machine);
@@ -139,6 +144,34 @@ enum wh_vmm_engine wh_vmm_machine_engine(const struct wh_vmm_machine *machine);
 void wh_vmm_machine_mark(struct wh_vmm_machine *machine, enum wh_boot_stage stage, uint64_t tsc);
 /* TSC stamps by enum wh_boot_stage and the rate in Hz (0 = unknown). */
 const uint64_t *wh_vmm_machine_timeline(struct wh_vmm_machine *machine, uint64_t *ret_tsc_hz);
+
+/* ---- snapshots (docs/spec/snapshot.md) ---- */
+
+struct wh_vmm_snapshot;
+
+/* Writes a running or paused guest, memory and image, to an empty file; the guest goes on after that. Not from
+ * a callback of a device. Disks are not in it: a copy needs them as they were. -WH_EAGAIN: a device has
+ * requests under way, or the guest did not come to rest within a second. -WH_EOPNOTSUPP: not this guest (kvm; shared
+ * folders; an image without WH_MANIFEST_PARKS). */
+int wh_vmm_machine_snapshot(struct wh_vmm_machine *machine, int fd, struct wh_diag *diag);
+
+/* Checks the file. fd is dup'ed; the file must not change while the snapshot or a copy is in use.
+ * -WH_ENOEXEC = not a snapshot, damaged, of another format or for another processor. */
+int wh_vmm_snapshot_open_fd(int fd, struct wh_vmm_snapshot **ret_snapshot, struct wh_diag *diag);
+/* After the machines made from it are freed. */
+void wh_vmm_snapshot_close(struct wh_vmm_snapshot *snapshot);
+struct wh_vmm_image *wh_vmm_snapshot_image(struct wh_vmm_snapshot *snapshot); /* borrowed */
+
+/* A machine that goes on from a snapshot; any number of them. Add the same devices in the same order, then
+ * start. Of the config count log, exited, serial, ctx, sandbox and spare (made with the snapshot's file).
+ * A copy draws other random numbers than its siblings, its own time goes on, its date is the host's; its addresses in
+ * memory, and its network addresses, are those of its siblings. Connections of the guest to the outside do
+ * not live on. */
+int wh_vmm_machine_restore(const struct wh_vmm_config *config, struct wh_vmm_snapshot *snapshot,
+			   struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
+			   struct wh_diag *diag);
+/* For devices: the registers in RAM are those of the snapshot; take up their queues. */
+bool wh_vmm_machine_restored(const struct wh_vmm_machine *machine);
 
 /* ---- slots: where device models plug in (host/dev does) ---- */
 
@@ -161,6 +194,8 @@ struct wh_vmm_slot_ops {
 	void (*notified)(void *ctx, uint32_t queue);
 	/* The guest has ended: finish what it had queued (console output). */
 	void (*drain)(void *ctx);
+	/* No request of the guest is under way: a snapshot may be taken. Optional. */
+	bool (*idle)(void *ctx);
 };
 
 /* Before start only. */

@@ -104,6 +104,13 @@ int wh_virtq_device_init(struct wh_virtq_device *q, const struct wh_virtq_device
 /* A queue that was in use before (vhost): `next` is the place in the available ring from which to go on; what the
  * used ring says it holds is believed. Right after _init. */
 void wh_virtq_device_seek(struct wh_virtq_device *q, uint16_t next);
+/* The same where every chain that was taken was given back in order. */
+void wh_virtq_device_resume(struct wh_virtq_device *q);
+/* Every chain that was taken was given back. */
+static inline bool wh_virtq_device_idle(const struct wh_virtq_device *q)
+{
+	return q->avail_next == (uint16_t)q->used_index;
+}
 /* The place from which a successor goes on. */
 static inline uint16_t wh_virtq_device_next(const struct wh_virtq_device *q)
 {
