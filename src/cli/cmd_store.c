@@ -20,8 +20,8 @@ static const struct cli_option options[] = {
 	{ OPTION_MESSAGE, "message", 'm', "TEXT", "put, rm, merge: the commit's message" },
 	{ OPTION_DELETE, "delete", 'd', NULL, "branch: delete it" },
 	{ OPTION_LISTEN, "listen", 'l', "WHERE",
-	  "serve: unix:PATH, tcp:HOST:PORT or fd:N; several are allowed" },
-	{ OPTION_READ_ONLY, "read-only", 'r', NULL, "serve: nothing can be changed" },
+	  "serve: unix:PATH, tcp:HOST:PORT, git:HOST:PORT or fd:N" },
+	{ OPTION_READ_ONLY, "read-only", 'r', NULL, "serve, mount: nothing can be changed" },
 	{ OPTION_EXECUTABLE, "executable", 'x', NULL, "put: the file is a program" },
 };
 
@@ -350,6 +350,49 @@ static int merge(struct store_arguments *a)
 	return status;
 }
 
+static int apply(struct store_arguments *a)
+{
+	struct wh_store *s;
+	struct wh_store_tx *tx;
+	struct wh_store_id id;
+	struct wh_diag diag = { "" };
+	const char *message = NULL;
+	char *data, hex[WH_STORE_HEX_SIZE + 1];
+	size_t size;
+	FILE *f = a->operand[1] ? fopen(a->operand[1], "rb") : stdin;
+	if (!f)
+		return store_failed(-errno, NULL, a->operand[1]);
+	int r = read_all(f, &data, &size);
+	if (f != stdin)
+		fclose(f);
+	if (r < 0)
+		return store_failed(r, NULL, a->operand[1] ? a->operand[1] : "standard input");
+	int status = store_open(a, &s);
+	if (status) {
+		free(data);
+		return status;
+	}
+	r = wh_store_tx_begin(s, a->branch, &tx, &diag);
+	if (r >= 0) {
+		r = wh_store_tx_apply(tx, data, size, &message, &diag);
+		struct wh_store_commit_config c = { .message = a->message ? a->message : message,
+						    .author = store_user(),
+						    .mail = "wherry@localhost" };
+		if (r >= 0)
+			r = wh_store_tx_commit(tx, &c, &id, &diag);
+		wh_store_tx_free(tx);
+	}
+	if (r < 0) {
+		status = store_failed(r, &diag, a->repo);
+	} else {
+		wh_store_id_format(&id, hex);
+		cli_print("%s", hex);
+	}
+	wh_store_close(s);
+	free(data);
+	return status;
+}
+
 static const struct store_verb verbs[] = {
 	{ "init", "REPO", 1, 1, init },
 	{ "log", "REPO[@BRANCH] [PATH]", 1, 2, show_log },
@@ -360,6 +403,12 @@ static const struct store_verb verbs[] = {
 	{ "diff", "REPO OLD NEW", 3, 3, diff },
 	{ "branch", "REPO [NAME [START]]", 1, 3, branch },
 	{ "merge", "REPO[@BRANCH] COMMIT", 2, 2, merge },
+	{ "apply", "REPO[@BRANCH] [FILE]", 1, 2, apply },
+	{ "watch", "REPO[@BRANCH] [COMMIT]", 1, 2, store_watch },
+	{ "gc", "REPO", 1, 1, store_gc },
+	{ "fsck", "REPO", 1, 1, store_fsck },
+	{ "stats", "REPO", 1, 1, store_stats },
+	{ "mount", "REPO[@BRANCH]|unix:PATH FOLDER", 2, 2, store_mount },
 	{ "serve", "REPO[@BRANCH] --listen WHERE", 1, 1, store_serve },
 };
 
@@ -371,6 +420,9 @@ const struct cli_command cli_command_store = {
 		   "REPO[@BRANCH] PATH |\n"
 		   "put REPO[@BRANCH] PATH [FILE] | rm REPO[@BRANCH] PATH | diff REPO OLD NEW |\n"
 		   "branch REPO [NAME [START]] | merge REPO[@BRANCH] COMMIT |\n"
+		   "apply REPO[@BRANCH] [FILE] | watch REPO[@BRANCH] [COMMIT] | gc REPO | fsck "
+		   "REPO |\n"
+		   "stats REPO | mount REPO[@BRANCH]|unix:PATH FOLDER |\n"
 		   "serve REPO[@BRANCH] --listen WHERE\n"
 		   "BRANCH is main unless said; a commit is a branch or a whole hash.",
 	.options = options,

@@ -35,5 +35,10 @@ int store_failed(int error, const struct wh_diag *diag, const char *what); /* pr
 const char *store_user(void);
 
 int store_serve(struct store_arguments *a);
+int store_mount(struct store_arguments *a);
+int store_watch(struct store_arguments *a);
+int store_gc(struct store_arguments *a);
+int store_fsck(struct store_arguments *a);
+int store_stats(struct store_arguments *a);
 
 #endif

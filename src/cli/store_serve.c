@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
 #include <wherry/base/mem.h>
@@ -19,11 +20,16 @@
 
 #include "store.h"
 
+struct git_listener;
+
 struct server {
 	struct wh_loop *loop;
 	struct wh_storefs *fs;
 	const char *unix_paths[8];
 	unsigned unix_count;
+	struct git_listener *git[8];
+	unsigned git_count;
+	bool read_only;
 	bool once; /* ends with the last connection */
 };
 
@@ -62,14 +68,50 @@ static int listen_unix(struct server *s, const char *path)
 	return CLI_OK;
 }
 
-static int listen_tcp(struct server *s, const char *text)
+/* ---- Git's own protocol: git clone, fetch and push ---- */
+
+struct git_listener {
+	struct wh_loop_fd watch;
+	struct server *server;
+};
+
+/* git daemon serves one connection in a process of its own; a process between lets it be nobody's child. */
+static void on_git(struct wh_loop_fd *watch, uint32_t events)
+{
+	struct git_listener *l = watch->ctx;
+	char path[4200];
+	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0)
+		return;
+	snprintf(path, sizeof path, "--interpolated-path=%s",
+		 wh_store_path(wh_storefs_store(l->server->fs)));
+	const char *push =
+		l->server->read_only ? "--forbid-override=receive-pack" : "--enable=receive-pack";
+	pid_t pid = fork();
+	if (!pid) {
+		if (fork())
+			_exit(0);
+		int null = open("/dev/null", O_RDWR);
+		dup2(fd, 0);
+		dup2(fd, 1);
+		dup2(null, 2);
+		execlp("git", "git", "daemon", "--inetd", "--export-all", "--timeout=600", push,
+		       path, (char *)NULL);
+		_exit(127);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	close(fd);
+}
+
+static int listen_tcp(struct server *s, const char *text, bool git)
 {
 	char host[256], name[128], port[32];
 	const char *colon = strrchr(text, ':');
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list;
 	size_t n = colon ? (size_t)(colon - text) : 0;
 	if (!colon || n >= sizeof host) {
-		cli_error("store: --listen tcp:HOST:PORT, not tcp:%s", text);
+		cli_error("store: --listen tcp:HOST:PORT, not %s", text);
 		return CLI_ERROR;
 	}
 	if (n > 1 && text[0] == '[' && text[n - 1] == ']')
@@ -86,21 +128,33 @@ static int listen_tcp(struct server *s, const char *text)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	r = fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) || listen(fd, 128) ? -errno : 0;
 	freeaddrinfo(list);
+	struct git_listener *l = git ? calloc(1, sizeof *l) : NULL;
+	if (l) {
+		l->server = s;
+		l->watch = (struct wh_loop_fd){
+			.fd = fd, .events = WH_LOOP_READ, .fn = on_git, .ctx = l
+		};
+	}
 	if (r >= 0)
-		r = wh_storefs_listen(s->fs, fd);
+		r = !git ? wh_storefs_listen(s->fs, fd)
+		    : l  ? wh_loop_add(s->loop, &l->watch)
+			 : -WH_ENOMEM;
 	if (r < 0) {
+		free(l);
 		if (fd >= 0)
 			close(fd);
 		return failed(text, -r);
 	}
+	if (git)
+		s->git[s->git_count++] = l;
 	struct sockaddr_storage a;
 	socklen_t size = sizeof a;
 	if (!getsockname(fd, (struct sockaddr *)&a, &size) &&
 	    !getnameinfo((struct sockaddr *)&a, size, name, sizeof name, port, sizeof port,
 			 NI_NUMERICHOST | NI_NUMERICSERV))
-		cli_print(a.ss_family == AF_INET6 ? "listening on tcp:[%s]:%s"
-						  : "listening on tcp:%s:%s",
-			  name, port);
+		cli_print(a.ss_family == AF_INET6 ? "listening on %s:[%s]:%s"
+						  : "listening on %s:%s:%s",
+			  git ? "git" : "tcp", name, port);
 	return CLI_OK;
 }
 
@@ -129,11 +183,12 @@ static int listen_one(struct server *s, const char *text)
 {
 	if (!strncmp(text, "unix:", 5))
 		return listen_unix(s, text + 5);
-	if (!strncmp(text, "tcp:", 4))
-		return listen_tcp(s, text + 4);
+	if (!strncmp(text, "tcp:", 4) || !strncmp(text, "git:", 4))
+		return listen_tcp(s, text + 4, !strncmp(text, "git:", 4));
 	if (!strncmp(text, "fd:", 3))
 		return listen_fd(s, text + 3);
-	cli_error("store: --listen takes unix:PATH, tcp:HOST:PORT or fd:N, not %s", text);
+	cli_error("store: --listen takes unix:PATH, tcp:HOST:PORT, git:HOST:PORT or fd:N, not %s",
+		  text);
 	return CLI_ERROR;
 }
 
@@ -152,7 +207,7 @@ static void on_ended(void *ctx, unsigned connections)
 int store_serve(struct store_arguments *a)
 {
 	static const int list[] = { SIGINT, SIGTERM, SIGHUP };
-	struct server s = { 0 };
+	struct server s = { .read_only = a->read_only };
 	struct wh_os_signals signals = { .fn = on_signal };
 	struct wh_diag diag = { "" };
 	int status = CLI_OK;
@@ -183,6 +238,11 @@ int store_serve(struct store_arguments *a)
 		status = wh_loop_run(s.loop);
 	for (unsigned i = 0; i < s.unix_count; i++)
 		unlink(s.unix_paths[i]);
+	for (unsigned i = 0; i < s.git_count; i++) {
+		wh_loop_remove(s.loop, &s.git[i]->watch);
+		close(s.git[i]->watch.fd);
+		free(s.git[i]);
+	}
 	s.once = false;
 	wh_storefs_free(s.fs);
 	if (r >= 0)

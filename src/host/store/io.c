@@ -93,6 +93,11 @@ static int io_rename(void *ctx, const char *from, const char *to)
 	return rename(from, to) ? -errno : 0;
 }
 
+static int io_link(void *ctx, const char *from, const char *to)
+{
+	return link(from, to) ? -errno : 0;
+}
+
 static int io_unlink(void *ctx, const char *path)
 {
 	return unlink(path) ? -errno : 0;
@@ -113,6 +118,7 @@ const struct store_io store_io_linux = { .create = io_create,
 					 .pwrite = io_pwrite,
 					 .datasync = io_datasync,
 					 .rename = io_rename,
+					 .link = io_link,
 					 .unlink = io_unlink,
 					 .open_new = io_open_new,
 					 .syncfs = io_syncfs };

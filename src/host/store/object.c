@@ -2,10 +2,14 @@
 /*
  * Objects that were made but not yet written are staged: libgit2 sees them through a backend of ours, others
  * do not. The flush writes them as loose objects, in the form that any Git reads.
+ *
+ * Loose objects are also read here: libgit2 1.5 loops forever on one that was cut off, as power cuts leave them.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <git2/odb_backend.h>
 #include <git2/sys/odb_backend.h>
+#include <git2/sys/repository.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +19,9 @@
 
 #include "store_priv.h"
 
-#define SMALL 65536u /* up to here compressing pays */
+/* Up to here a loose object is compressed. A larger tree is mostly hashes, and a larger file waits for gc: what is
+ * written at a commit should not take longer than the disk does. */
+#define SMALL 1024u
 
 static struct staged *find(const struct wh_store *s, const git_oid *id)
 {
@@ -25,41 +31,174 @@ static struct staged *find(const struct wh_store *s, const git_oid *id)
 	return o;
 }
 
-/* ---- libgit2's view of what is staged ---- */
+static void loose_path(const struct wh_store *s, const git_oid *id, char *to, size_t max)
+{
+	char hex[41];
+	git_oid_tostr(hex, sizeof hex, id);
+	snprintf(to, max, "%sobjects/%.2s/%s", s->path, hex, hex + 2);
+}
+
+/* ---- loose objects ---- */
+
+struct loose {
+	git_object_t type;
+	size_t size;
+	uint8_t *data; /* malloc'd, with a NUL behind; NULL: only the header was wanted */
+};
+
+/* "blob 123" NUL; its length, or 0. */
+static size_t header_parse(const uint8_t *p, size_t n, struct loose *l)
+{
+	const uint8_t *nul = memchr(p, 0, n),
+		      *space = nul ? memchr(p, ' ', (size_t)(nul - p)) : NULL;
+	char word[16];
+	if (!space || space - p >= (long)sizeof word || nul == space + 1)
+		return 0;
+	memcpy(word, p, (size_t)(space - p));
+	word[space - p] = 0;
+	l->type = git_object_string2type(word);
+	l->size = 0;
+	for (const uint8_t *d = space + 1; d < nul; d++) {
+		if (*d < '0' || *d > '9' || l->size > (SIZE_MAX >> 8))
+			return 0;
+		l->size = l->size * 10 + (size_t)(*d - '0');
+	}
+	return l->type < GIT_OBJECT_COMMIT || l->type > GIT_OBJECT_TAG ? 0 : (size_t)(nul + 1 - p);
+}
+
+static int inflate_object(const uint8_t *raw, size_t raw_size, bool header_only, struct loose *l)
+{
+	uint8_t head[128];
+	z_stream z = { .next_in = (Bytef *)(uintptr_t)raw,
+		       .avail_in = (uInt)raw_size,
+		       .next_out = head,
+		       .avail_out = sizeof head };
+	if (raw_size > UINT32_MAX / 2 || inflateInit(&z) != Z_OK)
+		return -WH_EIO;
+	int r = inflate(&z, Z_NO_FLUSH);
+	size_t have = sizeof head - z.avail_out,
+	       n = r == Z_OK || r == Z_STREAM_END || r == Z_BUF_ERROR ? header_parse(head, have, l)
+								      : 0;
+	bool good = n && have - n <= l->size && l->size < WH_STORE_FILE_SIZE_MAX * 2;
+	if (good && !header_only) {
+		l->data = malloc(l->size + 1);
+		if (l->data) {
+			memcpy(l->data, head + n, have - n);
+			z.next_out = l->data + (have - n);
+			z.avail_out = (uInt)(l->size - (have - n));
+			if (r != Z_STREAM_END)
+				r = inflate(&z, Z_FINISH);
+			/* a byte more than was said must not come */
+			good = r == Z_STREAM_END && !z.avail_out;
+			l->data[l->size] = 0;
+		}
+	}
+	inflateEnd(&z);
+	if (good && !header_only && !l->data)
+		return -WH_ENOMEM;
+	if (!good) {
+		free(l->data);
+		l->data = NULL;
+		return -WH_EIO;
+	}
+	return 0;
+}
+
+/* 0, -WH_ENOENT, -WH_EIO: it is broken. */
+static int loose_read(const struct wh_store *s, const git_oid *id, bool header_only,
+		      struct loose *ret_loose)
+{
+	char path[4300];
+	struct stat st;
+	struct loose l = { .data = NULL };
+	loose_path(s, id, path, sizeof path);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -WH_ENOENT : -errno;
+	int r = fstat(fd, &st) ? -errno : 0;
+	size_t size = r < 0 ? 0 : (size_t)st.st_size, got = 0;
+	if (header_only && size > 256)
+		size = 256;
+	uint8_t *raw = malloc(size + 1);
+	if (!raw)
+		r = -WH_ENOMEM;
+	while (r >= 0 && got < size) {
+		ssize_t n = read(fd, raw + got, size - got);
+		if (n <= 0)
+			r = -WH_EIO;
+		else
+			got += (size_t)n;
+	}
+	close(fd);
+	if (r >= 0)
+		r = inflate_object(raw, size, header_only, &l);
+	free(raw);
+	if (r >= 0)
+		*ret_loose = l;
+	return r;
+}
+
+/* ---- libgit2's view of what is staged or loose ---- */
 
 struct backend {
 	git_odb_backend parent;
 	struct wh_store *store;
 };
 
+static struct wh_store *store_of(git_odb_backend *b)
+{
+	return ((struct backend *)(void *)b)->store;
+}
+
 static int backend_read(void **data, size_t *size, git_object_t *type, git_odb_backend *b,
 			const git_oid *id)
 {
-	struct staged *o = find(((struct backend *)b)->store, id);
-	if (!o)
-		return GIT_ENOTFOUND;
-	*data = git_odb_backend_data_alloc(b, o->size + 1);
-	if (!*data)
-		return -1;
-	memcpy(*data, o->data, o->size + 1);
-	*size = o->size;
-	*type = o->type;
-	return 0;
+	struct staged *o = find(store_of(b), id);
+	struct loose l = { .data = NULL };
+	const uint8_t *from = o ? o->data : NULL;
+	if (o) {
+		l.type = o->type;
+		l.size = o->size;
+	} else {
+		int r = loose_read(store_of(b), id, false, &l);
+		if (r < 0)
+			return r == -WH_ENOENT ? GIT_ENOTFOUND : -1;
+		from = l.data;
+	}
+	*data = git_odb_backend_data_alloc(b, l.size + 1);
+	if (*data) {
+		memcpy(*data, from, l.size + 1);
+		*size = l.size;
+		*type = l.type;
+	}
+	free(l.data);
+	return *data ? 0 : -1;
 }
 
 static int backend_header(size_t *size, git_object_t *type, git_odb_backend *b, const git_oid *id)
 {
-	struct staged *o = find(((struct backend *)b)->store, id);
-	if (!o)
-		return GIT_ENOTFOUND;
-	*size = o->size;
-	*type = o->type;
+	struct staged *o = find(store_of(b), id);
+	struct loose l;
+	if (o) {
+		*size = o->size;
+		*type = o->type;
+		return 0;
+	}
+	int r = loose_read(store_of(b), id, true, &l);
+	if (r < 0)
+		return r == -WH_ENOENT ? GIT_ENOTFOUND : -1;
+	*size = l.size;
+	*type = l.type;
 	return 0;
 }
 
 static int backend_exists(git_odb_backend *b, const git_oid *id)
 {
-	return find(((struct backend *)b)->store, id) != NULL;
+	char path[4300];
+	if (find(store_of(b), id))
+		return true;
+	loose_path(store_of(b), id, path, sizeof path);
+	return !access(path, F_OK);
 }
 
 static void backend_free(git_odb_backend *b)
@@ -67,18 +206,58 @@ static void backend_free(git_odb_backend *b)
 	free(b);
 }
 
+static int add(struct wh_store *s, git_odb_backend *backend, int priority)
+{
+	int r = git_odb_add_backend(s->odb, backend, priority);
+	if (r)
+		backend->free(backend);
+	return r;
+}
+
+/* Other repositories whose objects this one uses (`git clone --shared`). */
+static int alternates_add(struct wh_store *s)
+{
+	char path[4300], line[4200];
+	int r = 0;
+	snprintf(path, sizeof path, "%sobjects/info/alternates", s->path);
+	FILE *f = fopen(path, "r");
+	while (f && !r && fgets(line, sizeof line, f)) {
+		line[strcspn(line, "\n")] = 0;
+		if (!*line || *line == '#')
+			continue;
+		snprintf(path, sizeof path, *line == '/' ? "%s%s" : "%sobjects/%s",
+			 *line == '/' ? "" : s->path, line);
+		r = git_odb_add_disk_alternate(s->odb, path);
+	}
+	if (f)
+		fclose(f);
+	return r;
+}
+
 int object_backend_add(struct wh_store *s)
 {
+	char path[4300];
+	git_odb_backend *packs = NULL;
 	struct backend *b = calloc(1, sizeof *b);
-	if (!b)
+	snprintf(path, sizeof path, "%sobjects", s->path);
+	if (!b || git_odb_new(&s->odb)) {
+		free(b);
 		return -1;
+	}
 	git_odb_init_backend(&b->parent, GIT_ODB_BACKEND_VERSION);
 	b->store = s;
 	b->parent.read = backend_read;
 	b->parent.read_header = backend_header;
 	b->parent.exists = backend_exists;
 	b->parent.free = backend_free;
-	return git_odb_add_backend(s->odb, &b->parent, 1000);
+	int r = add(s, &b->parent, 1000);
+	if (!r)
+		r = git_odb_backend_pack(&packs, path);
+	if (!r)
+		r = add(s, packs, 1);
+	if (!r)
+		r = alternates_add(s);
+	return r ? r : git_repository_set_odb(s->repo, s->odb);
 }
 
 /* ---- staging ---- */
@@ -107,13 +286,6 @@ void object_hash(git_object_t type, const void *data, size_t size, git_oid *ret_
 	EVP_DigestUpdate(c, data, size);
 	EVP_DigestFinal_ex(c, digest, &n);
 	memcpy(ret_id->id, digest, ID_SIZE);
-}
-
-static void loose_path(const struct wh_store *s, const git_oid *id, char *to, size_t max)
-{
-	char hex[41];
-	git_oid_tostr(hex, sizeof hex, id);
-	snprintf(to, max, "%sobjects/%.2s/%s", s->path, hex, hex + 2);
 }
 
 int object_stage(struct wh_store *s, git_object_t type, void *data, size_t size, git_oid *ret_id)

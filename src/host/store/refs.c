@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Branches by Git's own protocol: whoever holds `refs/heads/NAME.lock` may change NAME. The lock's text begins as
- * "wherry-lock PID", so that one left behind by a killed process is recognised; it becomes the new value just
- * before the rename that publishes it.
+ * Branches by Git's own protocol: whoever made `refs/heads/NAME.lock` may change NAME.
+ *
+ * Our locks are links of one file for each open store, `wherry/lock-PID-N`, on which it holds a flock(2). So a lock is
+ * made in one step, and one that a killed process left is known for what it is: a file of ours that nobody holds. The new
+ * value is written to a file in `wherry/` and renamed over the branch while the lock is there.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "store_priv.h"
 
-#define VALUE_SIZE 41u /* hash and newline; the lock's text has the same size */
+#define VALUE_SIZE 41u /* hash and newline */
+#define LOCK_TEXT "wherry-lock\n"
 
 bool wh_store_branch_valid(const char *name)
 {
@@ -97,23 +101,72 @@ int ref_read(struct wh_store *s, const char *branch, git_oid *ret_id)
 
 /* ---- locks ---- */
 
+/* Is the open file one of ours whose process ended? Then we hold its flock until it is closed. */
+static bool is_left(int fd)
+{
+	char text[sizeof LOCK_TEXT];
+	return pread(fd, text, sizeof text - 1, 0) == sizeof text - 1 &&
+	       !memcmp(text, LOCK_TEXT, sizeof text - 1) && !flock(fd, LOCK_EX | LOCK_NB);
+}
+
 /* A lock whose maker is dead is taken away. */
 static bool break_stale(struct wh_store *s, const char *path)
 {
-	char text[64];
-	int fd = open(path, O_RDONLY | O_CLOEXEC), pid = 0;
+	struct stat mine, there;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT;
-	ssize_t n = read(fd, text, sizeof text - 1);
+	/* Another may have broken it meanwhile, and the name may be a new lock. */
+	bool gone = is_left(fd) && !fstat(fd, &mine) && !stat(path, &there) &&
+		    mine.st_ino == there.st_ino && s->io->unlink(s->io->ctx, path) >= 0;
 	close(fd);
-	if (n <= 0)
-		return false;
-	text[n] = 0;
-	if (sscanf(text, "wherry-lock %d", &pid) != 1 || pid <= 0)
-		return false;
-	if (!kill(pid, 0) || errno != ESRCH)
-		return false;
-	return s->io->unlink(s->io->ctx, path) >= 0;
+	return gone;
+}
+
+/* The file whose links our locks are. */
+static int lock_file(struct wh_store *s)
+{
+	static unsigned counter;
+	char path[4300];
+	struct stat st;
+	if (s->lock_fd >= 0 && !stat(s->lock_path, &st))
+		return 0;
+	ref_close(s);
+	for (int try = 0; try < 100; try++) {
+		snprintf(path, sizeof path, "%swherry/lock-%d-%u", s->path, (int)getpid(),
+			 __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED));
+		int fd = s->io->open_new(s->io->ctx, path, O_RDWR);
+		if (fd == -WH_EEXIST)
+			continue;
+		if (fd < 0)
+			return fd;
+		int r = s->io->pwrite(s->io->ctx, fd, path, LOCK_TEXT, sizeof LOCK_TEXT - 1, 0);
+		if (r >= 0 && flock(fd, LOCK_EX | LOCK_NB))
+			r = -errno; /* somebody thinks that it is left over, and will remove it */
+		s->lock_path = strdup(path);
+		s->value_path = malloc(strlen(path) + 8);
+		if (r >= 0 && s->lock_path && s->value_path) {
+			sprintf(s->value_path, "%s.value", path);
+			s->lock_fd = fd;
+			return 0;
+		}
+		close(fd);
+		(void)s->io->unlink(s->io->ctx, path);
+		ref_close(s);
+	}
+	return -WH_EBUSY;
+}
+
+void ref_close(struct wh_store *s)
+{
+	if (s->lock_fd >= 0) {
+		(void)s->io->unlink(s->io->ctx, s->lock_path);
+		close(s->lock_fd);
+		s->lock_fd = -1;
+	}
+	free(s->lock_path);
+	free(s->value_path);
+	s->lock_path = s->value_path = NULL;
 }
 
 static void make_parents(const char *path)
@@ -127,33 +180,28 @@ static void make_parents(const char *path)
 
 static int lock_take(struct wh_store *s, const char *path, struct wh_diag *diag)
 {
-	char text[VALUE_SIZE + 1];
-	int fd = -1;
+	int r = lock_file(s);
+	if (r < 0)
+		return wh_diag_set(diag, r, "%swherry cannot be written: %s", s->path,
+				   strerror(-r));
 	for (unsigned ms = 0; ms <= LOCK_WAIT_MS; ms++) {
-		fd = s->io->open_new(s->io->ctx, path, O_RDWR);
-		if (fd == -WH_ENOENT || fd == -WH_ENOTDIR) {
+		r = s->io->link(s->io->ctx, s->lock_path, path);
+		if (r == -WH_ENOENT || r == -WH_ENOTDIR) {
 			make_parents(path);
-			fd = s->io->open_new(s->io->ctx, path, O_RDWR);
+			r = lock_file(s);
+			if (r >= 0)
+				r = s->io->link(s->io->ctx, s->lock_path, path);
 		}
-		if (fd != -WH_EEXIST)
+		if (r != -WH_EEXIST)
 			break;
 		if (break_stale(s, path))
 			continue;
 		struct timespec t = { 0, 1000000 };
 		nanosleep(&t, NULL);
 	}
-	if (fd == -WH_EEXIST)
+	if (r == -WH_EEXIST)
 		return wh_diag_set(diag, -WH_EBUSY, "another program holds %s", path);
-	if (fd < 0)
-		return wh_diag_set(diag, fd, "%s cannot be made: %s", path, strerror(-fd));
-	snprintf(text, sizeof text, "wherry-lock %-28d\n", (int)getpid());
-	int r = s->io->pwrite(s->io->ctx, fd, path, text, VALUE_SIZE, 0);
-	if (r < 0) {
-		close(fd);
-		(void)s->io->unlink(s->io->ctx, path);
-		return wh_diag_set(diag, r, "%s cannot be written: %s", path, strerror(-r));
-	}
-	return fd;
+	return r < 0 ? wh_diag_set(diag, r, "%s cannot be made: %s", path, strerror(-r)) : 0;
 }
 
 int ref_stage(struct wh_store *s, const char *branch, struct staged_ref **ret_ref,
@@ -168,21 +216,20 @@ int ref_stage(struct wh_store *s, const char *branch, struct staged_ref **ret_re
 	if (!wh_store_branch_valid(branch))
 		return wh_diag_set(diag, -WH_EINVAL, "%s is no name of a branch", branch);
 	ref_path(s, branch, ".lock", path, sizeof path);
-	int lock = lock_take(s, path, diag);
-	if (lock < 0)
-		return lock;
+	int taken = lock_take(s, path, diag);
+	if (taken < 0)
+		return taken;
 	r = calloc(1, sizeof *r);
 	int error = r ? read_disk(s, branch, &r->old_id) : -WH_ENOMEM;
 	if (error == -WH_ENOENT)
 		error = 0;
 	if (error < 0) {
-		close(lock);
 		(void)s->io->unlink(s->io->ctx, path);
 		free(r);
 		return wh_diag_set(diag, error, "branch %s cannot be read", branch);
 	}
 	r->new_id = r->old_id;
-	r->lock = lock;
+	r->locked = true;
 	snprintf(r->name, sizeof r->name, "%s", branch);
 	wh_list_push_back(&s->staged_refs, &r->order);
 	*ret_ref = r;
@@ -193,10 +240,8 @@ void ref_unstage(struct wh_store *s, struct staged_ref *r)
 {
 	char path[4300];
 	ref_path(s, r->name, ".lock", path, sizeof path);
-	if (r->lock >= 0) {
-		close(r->lock);
+	if (r->locked)
 		(void)s->io->unlink(s->io->ctx, path);
-	}
 	wh_list_remove(&r->order);
 	free(r);
 }
@@ -215,8 +260,7 @@ static int delete_ref(struct wh_store *s, struct staged_ref *r)
 	ref_path(s, r->name, "", path, sizeof path);
 	/* The packed value first, or it would come to light. libgit2 takes the lock itself. */
 	ref_path(s, r->name, ".lock", path, sizeof path);
-	close(r->lock);
-	r->lock = -1;
+	r->locked = false;
 	(void)s->io->unlink(s->io->ctx, path);
 	snprintf(name, sizeof name, "refs/heads/%s", r->name);
 	int error = git_reference_lookup(&ref, s->repo, name);
@@ -242,19 +286,23 @@ int ref_publish(struct wh_store *s, struct staged_ref *r)
 	ref_path(s, r->name, "", path, sizeof path);
 	git_oid_tostr(text, sizeof text, &r->new_id);
 	text[40] = '\n';
-	int error = s->io->pwrite(s->io->ctx, r->lock, lock, text, VALUE_SIZE, 0);
+	int fd = s->io->open_new(s->io->ctx, s->value_path, O_WRONLY);
+	if (fd == -WH_EEXIST) { /* of a rename that failed */
+		(void)s->io->unlink(s->io->ctx, s->value_path);
+		fd = s->io->open_new(s->io->ctx, s->value_path, O_WRONLY);
+	}
+	if (fd < 0)
+		return fd;
+	int error = s->io->pwrite(s->io->ctx, fd, s->value_path, text, VALUE_SIZE, 0);
+	close(fd);
 	if (error < 0)
 		return error;
-	error = s->io->rename(s->io->ctx, lock, path);
+	error = s->io->rename(s->io->ctx, s->value_path, path);
 	if (error == -WH_EISDIR || error == -WH_ENOTEMPTY) {
 		(void)nftw(path, remove_empty, 16, FTW_DEPTH | FTW_PHYS);
-		error = s->io->rename(s->io->ctx, lock, path);
+		error = s->io->rename(s->io->ctx, s->value_path, path);
 	}
-	if (error < 0)
-		return error;
-	close(r->lock);
-	r->lock = -1;
-	return 0;
+	return error; /* ref_unstage gives the lock back */
 }
 
 /* ---- after a crash ---- */
@@ -270,9 +318,37 @@ static int sweep(const char *path, const struct stat *st, int type, struct FTW *
 	return 0;
 }
 
+/* Files of processes that ended without clearing up. */
+static void remove_left(struct wh_store *s)
+{
+	char path[4700];
+	snprintf(path, sizeof path, "%swherry", s->path);
+	DIR *d = opendir(path);
+	for (struct dirent *e; d && (e = readdir(d));) {
+		if (strncmp(e->d_name, "lock-", 5))
+			continue;
+		snprintf(path, sizeof path, "%swherry/%s", s->path, e->d_name);
+		bool value = strstr(e->d_name, ".value") != NULL;
+		if (value) /* removed with its lock file */
+			continue;
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (is_left(fd)) {
+			(void)s->io->unlink(s->io->ctx, path);
+			strncat(path, ".value", sizeof path - strlen(path) - 1);
+			(void)s->io->unlink(s->io->ctx, path);
+		}
+		close(fd);
+	}
+	if (d)
+		closedir(d);
+}
+
 void ref_recover_locks(struct wh_store *s)
 {
 	char path[4300];
+	remove_left(s);
 	snprintf(path, sizeof path, "%srefs/heads", s->path);
 	pthread_mutex_lock(&sweep_mutex);
 	sweep_store = s;

@@ -83,7 +83,7 @@ int wh_store_open(const struct wh_store_config *config, struct wh_store **ret_st
 	git_libgit2_init();
 	s->config = *config;
 	s->io = store_io_default;
-	s->dir = s->inotify = -1;
+	s->dir = s->inotify = s->lock_fd = -1;
 	wh_list_init(&s->staged);
 	wh_list_init(&s->staged_refs);
 	wh_list_init(&s->tree_lru);
@@ -94,9 +94,7 @@ int wh_store_open(const struct wh_store_config *config, struct wh_store **ret_st
 		goto out;
 	}
 	s->path = strdup(git_repository_commondir(s->repo));
-	r = git_repository_odb(&s->odb, s->repo);
-	if (!r)
-		r = object_backend_add(s);
+	r = s->path ? object_backend_add(s) : -1;
 	if (r) {
 		r = store_git_error(r, diag, config->path);
 		goto out;
@@ -131,6 +129,7 @@ void wh_store_close(struct wh_store *s)
 		(void)wh_store_flush(s, NULL); /* what nobody waited for */
 	batch_drop(s);
 	journal_close(s);
+	ref_close(s);
 	watch_close(s);
 	tree_cache_clear(s);
 	wh_assert(!s->tree_bytes && !s->stats.nodes_live && !s->stats.transactions_open);

@@ -14,6 +14,7 @@
 #define ID_SIZE 20u
 #define STAGED_BUCKETS 1024u
 #define TREE_BUCKETS 1024u
+#define KNOWN_COMMITS 64u
 #define TREE_CACHE_MAX (64u << 20)      /* bytes of parsed trees kept for nobody in particular */
 #define JOURNAL_OBJECT_MAX (256u << 10) /* larger objects are synced as files instead */
 #define STAGED_BYTES_MAX (64u << 20)    /* more is written out before the commit */
@@ -28,6 +29,7 @@ struct store_io {
 		      uint64_t at);
 	int (*datasync)(void *ctx, int fd, const char *path);
 	int (*rename)(void *ctx, const char *from, const char *to);
+	int (*link)(void *ctx, const char *from, const char *to); /* -WH_EEXIST */
 	int (*unlink)(void *ctx, const char *path);
 	int (*open_new)(void *ctx, const char *path, int flags); /* O_EXCL */
 	int (*syncfs)(void *ctx, int fd);
@@ -53,7 +55,7 @@ struct staged {
 struct staged_ref {
 	struct wh_list order;
 	git_oid old_id, new_id; /* zero = none */
-	int lock;               /* fd of the lock file */
+	bool locked;            /* NAME.lock is ours */
 	bool lazy;
 	char name[WH_STORE_BRANCH_SIZE_MAX + 1];
 };
@@ -91,7 +93,12 @@ struct wh_store {
 	struct wh_list staged, staged_refs;
 	struct staged *bucket[STAGED_BUCKETS];
 	size_t staged_bytes;
+	int lock_fd; /* refs.c: the file whose links are our locks; -1 = not made */
+	char *lock_path, *value_path;
 	bool need_syncfs; /* objects of the batch were written without journal */
+	struct known_commit {
+		git_oid id, tree;
+	} known[KNOWN_COMMITS]; /* by their hash's first byte: the next transaction begins at a recent one */
 	/* trees */
 	struct wh_store_tree *tree_bucket[TREE_BUCKETS];
 	struct wh_list tree_lru;
@@ -157,6 +164,7 @@ void ref_unstage(struct wh_store *s, struct staged_ref *r); /* gives the lock ba
 int ref_publish(struct wh_store *s, struct staged_ref *r);
 struct staged_ref *ref_staged(struct wh_store *s, const char *branch);
 void ref_recover_locks(struct wh_store *s);
+void ref_close(struct wh_store *s);
 
 int journal_open(struct wh_store *s, struct wh_diag *diag);
 void journal_close(struct wh_store *s);

@@ -73,6 +73,11 @@ int commit_tree(struct wh_store *s, const git_oid *commit, git_oid *ret_tree)
 {
 	void *data;
 	size_t size;
+	struct known_commit *known = &s->known[commit->id[0] % KNOWN_COMMITS];
+	if (oid_eq(&known->id, commit) && !oid_is_zero(&known->tree)) {
+		*ret_tree = known->tree;
+		return 0;
+	}
 	int r = object_read(s, commit, GIT_OBJECT_COMMIT, &data, &size);
 	if (r < 0)
 		return r;
@@ -81,6 +86,8 @@ int commit_tree(struct wh_store *s, const git_oid *commit, git_oid *ret_tree)
 		    ? -WH_EIO
 		    : 0;
 	free(data);
+	if (r >= 0)
+		*known = (struct known_commit){ *commit, *ret_tree };
 	return r;
 }
 
@@ -316,7 +323,10 @@ int commit_stage(struct wh_store *s, const git_oid *tree, const struct wh_store_
 	n += (size_t)snprintf(text + n, room - n, "author %s\ncommitter %s\n\n%s", who, who,
 			      message);
 	s->stats.commits++;
-	return object_stage(s, GIT_OBJECT_COMMIT, text, n, ret_id);
+	int r = object_stage(s, GIT_OBJECT_COMMIT, text, n, ret_id);
+	if (r >= 0)
+		s->known[ret_id->id[0] % KNOWN_COMMITS] = (struct known_commit){ *ret_id, *tree };
+	return r;
 }
 
 static int check_parents(struct wh_store_tx *tx, struct wh_diag *diag)

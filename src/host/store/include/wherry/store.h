@@ -207,6 +207,12 @@ int wh_store_tx_remove(struct wh_store_tx *tx, const char *path, struct wh_diag 
 /* -WH_ENOENT; the data is free()d by the caller. */
 int wh_store_tx_get(struct wh_store_tx *tx, const char *path, void **ret_data, size_t *ret_size);
 
+/* Changes as text, one a line: `message TEXT`, `head HASH|-`, `if PATH HASH|-`, `put PATH TEXT`, `data PATH SIZE` and the bytes,
+ * `program PATH SIZE`, `rm PATH`, `mv FROM TO`; docs/spec/store-apply.md. text has room for one byte more and is used up;
+ * ret_message (NULL = there is none) lies in it. -WH_EAGAIN: a condition does not hold. */
+int wh_store_tx_apply(struct wh_store_tx *tx, char *text, size_t size, const char **ret_message,
+		      struct wh_diag *diag);
+
 /* Parents as they will be recorded. Initially the head. */
 unsigned wh_store_tx_parents(const struct wh_store_tx *tx, const struct wh_store_id **ret_ids);
 int wh_store_tx_set_parents(struct wh_store_tx *tx, const struct wh_store_id *ids, unsigned count);
