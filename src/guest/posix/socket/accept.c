@@ -10,10 +10,11 @@ static long accept_at(struct sock *s, void *ret_address, uint32_t *size, int fla
 	if (r < 0)
 		return r;
 	n->file.flags |= (uint32_t)(flags & LX_SOCK_NONBLOCK);
-	r = n->ops->name(n, true, &end);
+	r = n->named ? 0 : n->ops->name(n, true, &end);
 	wh_assert(r >= 0);
 	if (ret_address)
-		r = sock_address_out(n, &end, ret_address, size);
+		r = n->named ? sock_unix_name(n, true, ret_address, size)
+			     : sock_address_out(n, &end, ret_address, size);
 	if (r < 0) {
 		fs_file_unref(&n->file);
 		return r;

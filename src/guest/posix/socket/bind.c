@@ -8,6 +8,8 @@ long wh_sys_bind(int fd, const void *address, uint32_t size)
 	struct sock *s = sock_get(fd, &r);
 	if (!s)
 		return r;
+	if (s->named)
+		return sock_unix_bind(s, address, size);
 	if (!s->ops->bind)
 		return -WH_EINVAL;
 	r = sock_address_in(s, address, size, &end);

@@ -26,6 +26,12 @@ long wh_sys_connect(int fd, const void *address, uint32_t size)
 	struct sock *s = sock_get(fd, &r);
 	if (!s)
 		return r;
+	if (s->named) {
+		fs_file_ref(&s->file);
+		r = sock_unix_connect(s, address, size, s->file.flags & LX_O_NONBLOCK);
+		fs_file_unref(&s->file);
+		return r;
+	}
 	if (!s->ops->connect)
 		return -WH_EISCONN;
 	r = address_or_none(s, address, size, &end);

@@ -8,6 +8,8 @@ static long name(int fd, bool remote, void *ret_address, uint32_t *size)
 	struct sock *s = sock_get(fd, &r);
 	if (!s)
 		return r;
+	if (s->named)
+		return ret_address ? sock_unix_name(s, remote, ret_address, size) : -WH_EFAULT;
 	r = s->ops->name(s, remote, &end);
 	if (r < 0)
 		return r;

@@ -1,22 +1,13 @@
 /* SPDX-License-Identifier: ISC */
-/* socketpair(AF_UNIX): two ends with a ring each. Datagrams are records with their size
- * in front. Descriptors cannot be passed: there is nobody to pass them to. */
+/* Two connected ends with a ring each: socketpair(AF_UNIX) and the connections of unix.c. Datagrams are records
+ * with their size in front. Descriptors cannot be passed: there is nobody to pass them to. */
 #include <kern/mem.h>
 #include <kern/signal.h>
-#include "sock.h"
-
-#define RING_LIMIT (128u << 10)
-
-struct pair_end {
-	struct sock sock;
-	struct pair_end *peer; /* NULL: closed */
-	struct sock_ring ring; /* what this end will receive */
-	bool read_shut, write_shut;
-};
+#include "pair.h"
 
 static struct pair_end *end_of(struct sock *s)
 {
-	return WH_CONTAINER_OF(s, struct pair_end, sock);
+	return pair_end_of(s);
 }
 
 static bool is_stream(const struct pair_end *e)
@@ -29,14 +20,14 @@ static bool at_end(const struct pair_end *e)
 	return e->read_shut || !e->peer || e->peer->write_shut;
 }
 
-static int64_t pair_send(struct sock *s, struct sock_message *m)
+int64_t pair_send(struct sock *s, struct sock_message *m)
 {
 	struct pair_end *e = end_of(s);
 	uint64_t deadline = sock_deadline(s->send_timeout_ns);
 	size_t done = 0;
 	uint32_t tries = 0;
 	bool stream = is_stream(e);
-	if (!stream && m->size > RING_LIMIT / 2)
+	if (!stream && m->size > PAIR_RING_LIMIT / 2)
 		return -WH_EMSGSIZE;
 	while (done < m->size || (!stream && !done)) {
 		struct pair_end *peer = e->peer;
@@ -71,7 +62,7 @@ static int64_t pair_send(struct sock *s, struct sock_message *m)
 	return (int64_t)done;
 }
 
-static int64_t pair_receive(struct sock *s, struct sock_message *m)
+int64_t pair_receive(struct sock *s, struct sock_message *m)
 {
 	struct pair_end *e = end_of(s);
 	uint64_t deadline = sock_deadline(s->receive_timeout_ns);
@@ -105,7 +96,7 @@ static int pair_name(struct sock *s, bool remote, struct wh_net_end *ret_end)
 	return remote && !end_of(s)->peer ? -WH_ENOTCONN : 0;
 }
 
-static int pair_shutdown(struct sock *s, bool read, bool write)
+int pair_shutdown(struct sock *s, bool read, bool write)
 {
 	struct pair_end *e = end_of(s);
 	e->read_shut |= read;
@@ -117,7 +108,7 @@ static int pair_shutdown(struct sock *s, bool read, bool write)
 	return 0;
 }
 
-static uint32_t pair_poll(struct fs_file *f)
+uint32_t pair_poll(struct fs_file *f)
 {
 	struct pair_end *e = end_of(sock_of_file(f));
 	uint32_t mask = 0;
@@ -125,12 +116,12 @@ static uint32_t pair_poll(struct fs_file *f)
 		mask |= LX_POLLIN | LX_POLLRDNORM;
 	if (at_end(e))
 		mask |= LX_POLLRDHUP | (!e->peer || e->write_shut ? LX_POLLHUP : 0);
-	if (!e->peer || RING_LIMIT - e->peer->ring.used >= RING_LIMIT / 4)
+	if (!e->peer || PAIR_RING_LIMIT - e->peer->ring.used >= PAIR_RING_LIMIT / 4)
 		mask |= LX_POLLOUT | LX_POLLWRNORM;
 	return mask;
 }
 
-static int pair_ioctl(struct fs_file *f, unsigned long request, unsigned long argument)
+int pair_ioctl(struct fs_file *f, unsigned long request, unsigned long argument)
 {
 	struct pair_end *e = end_of(sock_of_file(f));
 	int value = (int)e->ring.used;
@@ -144,15 +135,20 @@ static int pair_ioctl(struct fs_file *f, unsigned long request, unsigned long ar
 	return 0;
 }
 
-static void pair_release(struct fs_file *f)
+void pair_end_fini(struct pair_end *e)
 {
-	struct pair_end *e = end_of(sock_of_file(f));
 	if (e->peer) {
 		e->peer->peer = NULL;
 		kern_waitq_wake(&e->peer->sock.file.waitq,
 				LX_POLLIN | LX_POLLOUT | LX_POLLHUP | LX_POLLRDHUP, UINT32_MAX);
 	}
 	sock_ring_fini(&e->ring);
+}
+
+static void pair_release(struct fs_file *f)
+{
+	struct pair_end *e = end_of(sock_of_file(f));
+	pair_end_fini(e);
 	kern_free(e, sizeof *e);
 }
 
@@ -174,7 +170,7 @@ static struct pair_end *end_new(int type)
 		return NULL;
 	sock_init(&e->sock, &pair_ops, &file_ops, LX_AF_UNIX, type & LX_SOCK_TYPE, 0);
 	e->sock.file.flags |= (uint32_t)(type & LX_SOCK_NONBLOCK);
-	e->ring.limit = RING_LIMIT;
+	e->ring.limit = PAIR_RING_LIMIT;
 	return e;
 }
 

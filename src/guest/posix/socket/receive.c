@@ -26,8 +26,10 @@ long wh_sys_recvfrom(int fd, void *to, size_t size, int flags, void *ret_address
 		iov.size = m.size = LX_RW_MAX;
 	if (size && !kern_user_writable(to, iov.size))
 		return -WH_EFAULT;
+	if (s->named && ret_address)
+		m.name = ret_address, m.name_size = address_size;
 	int64_t n = receive(s, &m);
-	if (n < 0 || !ret_address)
+	if (n < 0 || !ret_address || (m.name && s->type == LX_SOCK_DGRAM))
 		return n;
 	if (m.has_address)
 		r = sock_address_out(s, &m.address, ret_address, address_size);
@@ -83,11 +85,15 @@ static long recvmsg_at(struct sock *s, struct lx_msghdr *h, int flags)
 				  .iov_count = count,
 				  .size = wh_iov_size(h->iov, (size_t)count),
 				  .flags = flags };
+	if (s->named && h->name)
+		m.name = h->name, m.name_size = &h->name_size;
 	int64_t n = receive(s, &m);
 	if (n < 0)
 		return n;
 	h->flags = m.flags & LX_MSG_TRUNC && s->type != LX_SOCK_STREAM ? LX_MSG_TRUNC : 0;
-	if (h->name && m.has_address)
+	if (m.name && s->type == LX_SOCK_DGRAM)
+		r = 0; /* written already */
+	else if (h->name && m.has_address)
 		r = sock_address_out(s, &m.address, h->name, &h->name_size);
 	else
 		h->name_size = 0;

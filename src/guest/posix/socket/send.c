@@ -3,13 +3,15 @@
 #include "../file/user.h"
 #include "sock.h"
 
-static int64_t send(struct sock *s, struct sock_message *m)
+static int64_t send(struct sock *s, struct sock_message *m, const void *address,
+		    uint32_t address_size)
 {
 	m->nonblock = (s->file.flags & LX_O_NONBLOCK) || (m->flags & LX_MSG_DONTWAIT);
 	if (m->size > LX_RW_MAX)
 		return -WH_EMSGSIZE;
 	fs_file_ref(&s->file);
-	int64_t r = s->ops->send(s, m);
+	bool to_name = s->named && address && s->type == LX_SOCK_DGRAM;
+	int64_t r = to_name ? sock_unix_send_to(s, m, address, address_size) : s->ops->send(s, m);
 	fs_file_unref(&s->file);
 	return r;
 }
@@ -35,7 +37,7 @@ long wh_sys_sendto(int fd, const void *data, size_t size, int flags, const void 
 	if (size && !kern_user_readable(data, size))
 		return -WH_EFAULT;
 	r = address_in(s, &m, address, address_size);
-	return r < 0 ? r : send(s, &m);
+	return r < 0 ? r : send(s, &m, address, address_size);
 }
 
 static long sendmsg_at(struct sock *s, const struct lx_msghdr *h, int flags)
@@ -52,7 +54,7 @@ static long sendmsg_at(struct sock *s, const struct lx_msghdr *h, int flags)
 				  .size = wh_iov_size(h->iov, (size_t)count),
 				  .flags = flags };
 	r = address_in(s, &m, h->name, h->name_size);
-	return r < 0 ? r : send(s, &m);
+	return r < 0 ? r : send(s, &m, h->name, h->name_size);
 }
 
 long wh_sys_sendmsg(int fd, const struct lx_msghdr *message, int flags)

@@ -25,6 +25,8 @@ struct sock_message {
 	bool has_address; /* send: in; receive: out */
 	struct wh_net_end address;
 	struct wh_net_ip to; /* receive, datagrams: where it was sent to */
+	void *name;          /* AF_UNIX, receive: where the sender's address goes, or NULL */
+	uint32_t *name_size;
 };
 
 struct sock_ops {
@@ -50,6 +52,7 @@ struct sock {
 	bool reuse_address, reuse_port, broadcast, v6only, keepalive, packet_info;
 	uint8_t tos, hop_limit;
 	bool dont_fragment;
+	bool named; /* AF_UNIX, but not a socketpair */
 	struct lx_linger linger;
 	uint32_t receive_size, send_size;             /* SO_RCVBUF, SO_SNDBUF as set, 0 = default */
 	uint64_t receive_timeout_ns, send_timeout_ns; /* 0 = none */
@@ -91,6 +94,15 @@ int64_t sock_read(struct fs_file *f, const struct wh_iov *iov, int count, uint64
 		  bool nonblock);
 int64_t sock_write(struct fs_file *f, const struct wh_iov *iov, int count, uint64_t offset,
 		   bool nonblock);
+
+/* AF_UNIX (unix.c): addresses are names, so bind, connect, sendto and the names of both ends have ways of
+ * their own: handlers come here when s->named. */
+int sock_unix_new(int kind, struct sock **ret_s);
+int sock_unix_bind(struct sock *s, const void *address, uint32_t size);
+int sock_unix_connect(struct sock *s, const void *address, uint32_t size, bool nonblock);
+int64_t sock_unix_send_to(struct sock *s, struct sock_message *m, const void *address,
+			  uint32_t size);
+int sock_unix_name(struct sock *s, bool remote, void *ret_address, uint32_t *size);
 
 int sock_udp_new(int family, struct sock **ret_s);
 int posix_tcp_new(int family, struct sock **ret_s);

@@ -6,8 +6,9 @@ __attribute__((weak)) int posix_tcp_new(int family, struct sock **ret_s);
 
 static int new_socket(int family, int kind, int protocol, struct sock **ret_s)
 {
-	if (family == LX_AF_UNIX) /* there is no other process; socketpair works */
-		return -WH_EAFNOSUPPORT;
+	if (family == LX_AF_UNIX)
+		return protocol && protocol != LX_AF_UNIX ? -WH_EPROTONOSUPPORT
+							  : sock_unix_new(kind, ret_s);
 	if (family != LX_AF_INET && family != LX_AF_INET6)
 		return -WH_EAFNOSUPPORT;
 	if (kind == LX_SOCK_STREAM && (!protocol || protocol == LX_IPPROTO_TCP))

@@ -2,6 +2,8 @@
 /* ARP (RFC 826, 5227). */
 #include "net_priv.h"
 
+#define DEFEND_NS (10 * NET_S) /* RFC 5227's DEFEND_INTERVAL */
+
 static void send(struct wh_net *net, const uint8_t to[6], const struct wh_wire_arp *arp)
 {
 	uint8_t head[16 + WH_WIRE_ARP_SIZE];
@@ -22,6 +24,28 @@ void net_arp_ask(struct wh_net *net, const struct wh_net_ip *ip)
 	send(net, all, &arp);
 }
 
+/* RFC 5227, 2.3: so that switches and old neighbours learn it. */
+void net_arp_announce(struct wh_net *net, const struct wh_net_ip *ip)
+{
+	static const uint8_t all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+	struct wh_wire_arp arp = { .op = WH_WIRE_ARP_REQUEST };
+	memcpy(arp.sender_mac, net->config.mac, 6);
+	memcpy(arp.sender_ip, ip->bytes + 12, 4);
+	memcpy(arp.target_ip, ip->bytes + 12, 4);
+	send(net, all, &arp);
+}
+
+/* Somebody claims an own address: not believed; contradicted, but not more often than RFC 5227, 2.4 (b)
+ * allows, or two of us would do nothing else. */
+static void defend(struct wh_net *net, const struct wh_net_ip *ip)
+{
+	net->stats.address_conflicts++;
+	if (net_ip_loopback(ip) || (net->defended && net->now - net->defended < DEFEND_NS))
+		return;
+	net->defended = net->now;
+	net_arp_announce(net, ip);
+}
+
 void net_arp_input(struct wh_net *net, const uint8_t *p, uint32_t size)
 {
 	struct wh_wire_arp arp;
@@ -31,9 +55,11 @@ void net_arp_input(struct wh_net *net, const uint8_t *p, uint32_t size)
 		return;
 	}
 	struct wh_net_ip sender = wh_net_ip4(arp.sender_ip), target = wh_net_ip4(arp.target_ip);
-	/* Somebody claims an own address: not believed, not answered. */
-	if (wh_net_address_own(net, &sender))
+	if (wh_net_address_own(net, &sender)) {
+		if (memcmp(arp.sender_mac, net->config.mac, 6) != 0)
+			defend(net, &sender);
 		return;
+	}
 	bool for_us = wh_net_address_own(net, &target) && !net_ip_loopback(&target);
 	if (!wh_net_ip_is_any(&sender) && !net_ip_multicast(&sender) &&
 	    !net_ip_broadcast(net, &sender) && net_ip_on_link(net, &sender))

@@ -1,47 +1,35 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Configuration without static addresses: a DHCPv4 client (RFC 2131) and stateless
- * address configuration (RFC 4862, 8106), for guests on a link that is not ours.
+ * Configuration without static addresses: a DHCPv4 client (RFC 2131), for guests on a link that is
+ * not ours; slaac.c is IPv6's part.
  *
  * DHCP states: SELECTING (DISCOVER is out) -> REQUESTING -> BOUND, and from there
  * RENEWING to the server at T1 and REBINDING to anybody at T2; a refusal or the
  * lease's end goes back to SELECTING. Replies are asked for by broadcast, so
- * nothing special is needed to receive them without an address. Duplicate address
- * detection is left out: the server has checked, and a virtual link has few hosts.
+ * nothing special is needed to receive them without an address. The address is announced
+ * (RFC 5227, 2.3) but not probed for: the server has checked, a virtual link has few hosts, and a guest
+ * would start seconds later.
  */
-#include "net_priv.h"
+#include "autoconf_priv.h"
 
 #define RETRY_FIRST_NS (1 * NET_S) /* RFC 2131, 4.1 says 4 s; links here are short */
 #define RETRY_MAX_NS (64 * NET_S)
 #define LEASE_MIN_S 60u /* shorter ones would only make traffic */
-#define SOLICITS 3u     /* RFC 4861, 10 */
-#define SOLICIT_NS (4 * NET_S)
 
 enum state { SELECTING, REQUESTING, BOUND, RENEWING, REBINDING };
 
-struct net_autoconf {
-	struct wh_net *net;
-	struct wh_net_udp *udp;
-	struct net_timer dhcp_timer, solicit_timer;
-	uint8_t state;
-	uint32_t transaction, tries, solicits;
-	uint64_t began, bound, renew, rebind, expire; /* times */
-	struct wh_net_ip address;                     /* offered or bound */
-	bool has_address;
-	uint8_t server[4];
-	char hostname[WH_WIRE_DHCP_NAME_SIZE];
-};
-
-static void dns_add(struct wh_net *net, const struct wh_net_ip *ip)
+void net_dns_add(struct wh_net *net, const struct wh_net_ip *ip)
 {
 	for (uint32_t i = 0; i < net->dns_count; i++)
 		if (wh_net_ip_equal(&net->dns[i], ip))
 			return;
-	if (net->dns_count < NET_DNS_MAX && !wh_net_ip_is_any(ip))
-		net->dns[net->dns_count++] = *ip;
+	if (net->dns_count == NET_DNS_MAX || wh_net_ip_is_any(ip))
+		return;
+	net->dns_expires[net->dns_count] = WH_NET_NEVER;
+	net->dns[net->dns_count++] = *ip;
 }
 
-static void configured(struct wh_net *net)
+void net_configured(struct wh_net *net)
 {
 	if (net->config.ops->configured)
 		net->config.ops->configured(net->config.ctx);
@@ -97,7 +85,7 @@ static void address_drop(struct net_autoconf *a)
 	a->has_address = false;
 	(void)wh_net_address_remove(a->net, &a->address); /* it is there */
 	wh_net_gateway_set(a->net, &any);
-	configured(a->net);
+	net_configured(a->net);
 }
 
 static void begin(struct net_autoconf *a)
@@ -158,6 +146,8 @@ static void lease_take(struct net_autoconf *a, const struct wh_wire_dhcp *d)
 	if (!a->has_address &&
 	    wh_net_address_add(net, &a->address, prefix_of(d->netmask)) == -WH_ENOSPC)
 		return;
+	if (!a->has_address)
+		net_arp_announce(net, &a->address);
 	a->has_address = true;
 	if (d->router_count) {
 		struct wh_net_ip router = wh_net_ip4(d->router[0]);
@@ -165,7 +155,7 @@ static void lease_take(struct net_autoconf *a, const struct wh_wire_dhcp *d)
 	}
 	for (uint32_t i = 0; i < d->dns_count; i++) {
 		struct wh_net_ip dns = wh_net_ip4(d->dns[i]);
-		dns_add(net, &dns);
+		net_dns_add(net, &dns);
 	}
 	a->state = BOUND;
 	a->bound = net->now;
@@ -173,7 +163,7 @@ static void lease_take(struct net_autoconf *a, const struct wh_wire_dhcp *d)
 	a->rebind = net->now + lease_s * NET_S / 8 * 7;
 	a->expire = net->now + lease_s * NET_S;
 	net_timer_start(net, &a->dhcp_timer, a->renew);
-	configured(net);
+	net_configured(net);
 }
 
 static void on_datagram(struct wh_net_udp *u, const struct wh_net_tuple *tuple,
@@ -204,64 +194,13 @@ static void on_datagram(struct wh_net_udp *u, const struct wh_net_tuple *tuple,
 	}
 }
 
-/* ---- Router advertisements ---- */
-
-static void solicit(struct wh_net *net, struct net_timer *timer)
-{
-	struct net_autoconf *a = net->autoconf;
-	uint8_t buffer[NET_HEADROOM + WH_WIRE_NDP_ROUTER_SOLICIT_SIZE];
-	uint8_t *head = buffer + NET_HEADROOM, mac[6];
-	struct wh_net_ip from = net_link_local(net), to = { { 0xff, 2, [15] = 2 } };
-	if (net->has_gateway6 || a->solicits++ >= SOLICITS)
-		return;
-	net_multicast_mac(&to, mac);
-	size_t size = wh_wire_router_solicit_emit(head, net->config.mac);
-	(void)net_icmp6_send(net, head, (uint32_t)size, &from, &to, mac); /* repeated */
-	net_timer_start(net, timer, net->now + SOLICIT_NS);
-}
-
-static void router_advert_input(struct wh_net *net, const struct wh_net_ip *from, const uint8_t *p,
-				uint32_t size)
-{
-	struct wh_wire_router_advert ra;
-	/* RFC 4861, 6.1.2: only from link-local addresses. */
-	if (wh_wire_router_advert_parse(p, size, &ra) < 0 || from->bytes[0] != 0xfe ||
-	    (from->bytes[1] & 0xc0) != 0x80) {
-		net->stats.in_malformed++;
-		return;
-	}
-	if (ra.lifetime_s) {
-		wh_net_gateway_set(net, from);
-		if (ra.has_mac)
-			net_neighbour_learn(net, from, ra.mac, true);
-	}
-	for (uint32_t i = 0; i < ra.prefix_count; i++) {
-		const struct wh_wire_prefix *prefix = &ra.prefix[i];
-		struct wh_net_ip ip = net_link_local(net);
-		/* RFC 4862, 5.5.3: interface identifiers have 64 bits. */
-		if (!prefix->autonomous || prefix->length != 64 || !prefix->valid_s ||
-		    prefix->preferred_s > prefix->valid_s || prefix->prefix[0] == 0xfe ||
-		    prefix->prefix[0] == 0xff)
-			continue;
-		memcpy(ip.bytes, prefix->prefix, 8);
-		if (wh_net_ip_is4(&ip) || net_ip_loopback(&ip))
-			continue;
-		(void)wh_net_address_add(net, &ip, 64); /* there already, or no place */
-	}
-	for (uint32_t i = 0; i < ra.dns_count && ra.dns_lifetime_s; i++) {
-		struct wh_net_ip dns = wh_net_ip6(ra.dns[i]);
-		dns_add(net, &dns);
-	}
-	configured(net);
-}
-
 /* ---- Life cycle ---- */
 
 static void autoconf_fini(struct wh_net *net)
 {
 	struct net_autoconf *a = net->autoconf;
 	net_timer_stop(net, &a->dhcp_timer);
-	net_timer_stop(net, &a->solicit_timer);
+	net_slaac_stop(net);
 	wh_net_udp_close(a->udp);
 	wh_free(net->config.alloc, a, sizeof *a);
 	net->autoconf = 0;
@@ -290,11 +229,9 @@ int wh_net_autoconf_start(struct wh_net *net, const char *hostname)
 	if (length)
 		memcpy(a->hostname, hostname, length);
 	net_timer_init(&a->dhcp_timer, on_dhcp_timer);
-	net_timer_init(&a->solicit_timer, solicit);
 	net->autoconf = a;
 	net->autoconf_ops = &ops;
-	net->router_advert_input = router_advert_input;
 	begin(a);
-	solicit(net, &a->solicit_timer);
+	net_slaac_start(net);
 	return 0;
 }

@@ -40,14 +40,10 @@ static const struct kind kinds[] = {
 	  WH_WIRE_ICMP6_UNREACHABLE, WH_WIRE_ICMP6_CODE_ADDRESS },
 };
 
-/* Sends an error from `from` that quotes `quote_size` bytes at quote. */
-static int error_send(struct wh_net *net, const struct wh_net_ip *from, const struct wh_net_ip *to,
-		      const uint8_t *mac, int error, uint32_t mtu, const uint8_t *quote,
-		      uint32_t quote_size)
+/* Type, code and the four bytes behind the checksum. */
+static struct wh_wire_icmp message(bool is4, int error, uint32_t mtu)
 {
-	uint8_t buffer[NET_HEADROOM + WH_WIRE_ICMP_SIZE], *head = buffer + NET_HEADROOM;
 	const struct kind *k = &kinds[WH_ARRAY_COUNT(kinds) - 1];
-	bool is4 = wh_net_ip_is4(to);
 	for (size_t i = 0; i < WH_ARRAY_COUNT(kinds); i++)
 		if (kinds[i].error == error)
 			k = &kinds[i];
@@ -59,6 +55,16 @@ static int error_send(struct wh_net *net, const struct wh_net_ip *from, const st
 	} else if (error == WH_EPROTONOSUPPORT && !is4) {
 		icmp.sequence = 6; /* pointer to next header */
 	}
+	return icmp;
+}
+
+/* Sends an error from `from` that quotes `quote_size` bytes at quote. */
+static int error_send(struct wh_net *net, const struct wh_net_ip *from, const struct wh_net_ip *to,
+		      const uint8_t *mac, struct wh_wire_icmp icmp, const uint8_t *quote,
+		      uint32_t quote_size)
+{
+	uint8_t buffer[NET_HEADROOM + WH_WIRE_ICMP_SIZE], *head = buffer + NET_HEADROOM;
+	bool is4 = wh_net_ip_is4(to);
 	struct wh_iov payload = { (void *)quote, quote_size };
 	struct net_out o = { .head = head,
 			     .head_size = (uint32_t)wh_wire_icmp_emit(head, &icmp),
@@ -74,10 +80,14 @@ static int error_send(struct wh_net *net, const struct wh_net_ip *from, const st
 	return net_ip_output(net, &o);
 }
 
-void net_icmp_error(struct wh_net *net, const struct net_packet *p, int error, uint32_t mtu)
+static void packet_error(struct wh_net *net, const struct net_packet *p, struct wh_wire_icmp icmp,
+			 bool group_too)
 {
 	/* RFC 1122 3.2.2: never about broadcasts, fragments or without a real source. */
-	if (p->group || wh_net_ip_is_any(&p->from) || !rate_allows(net))
+	struct wh_net_ip from = p->to;
+	if (p->group && (!group_too || wh_net_source(net, &p->from, &from)))
+		return;
+	if (wh_net_ip_is_any(&p->from) || !rate_allows(net))
 		return;
 	uint8_t quote[128];
 	uint32_t size = p->ip_head_size, rest = p->head_size;
@@ -88,8 +98,31 @@ void net_icmp_error(struct wh_net *net, const struct net_packet *p, int error, u
 		rest = (uint32_t)sizeof quote - size;
 	memcpy(quote + size, p->head, rest);
 	/* Best effort, as all ICMP. */
-	(void)error_send(net, &p->to, &p->from, p->loop ? 0 : p->from_mac, error, mtu, quote,
-			 size + rest);
+	(void)error_send(net, &from, &p->from, p->has_mac && !p->loop ? p->from_mac : 0, icmp,
+			 quote, size + rest);
+}
+
+void net_icmp_error(struct wh_net *net, const struct net_packet *p, int error, uint32_t mtu)
+{
+	packet_error(net, p, message(wh_net_ip_is4(&p->to), error, mtu), false);
+}
+
+void net_icmp_late(struct wh_net *net, const struct net_packet *p)
+{
+	struct wh_wire_icmp icmp = { .type = wh_net_ip_is4(&p->to) ? WH_WIRE_ICMP_TIME_EXCEEDED
+								   : WH_WIRE_ICMP6_TIME_EXCEEDED,
+				     .code = 1 };
+	packet_error(net, p, icmp, false);
+}
+
+void net_icmp6_parameter(struct wh_net *net, const struct net_packet *p, uint8_t code,
+			 uint32_t pointer, bool group_too)
+{
+	struct wh_wire_icmp icmp = { .type = WH_WIRE_ICMP6_PARAMETER,
+				     .code = code,
+				     .id = (uint16_t)(pointer >> 16),
+				     .sequence = (uint16_t)pointer };
+	packet_error(net, p, icmp, group_too);
 }
 
 int net_icmp_quote(struct wh_net *net, uint8_t protocol, const struct wh_net_tuple *tuple,
@@ -118,7 +151,8 @@ int net_icmp_quote(struct wh_net *net, uint8_t protocol, const struct wh_net_tup
 	wh_store_be16(quote + size + 2, tuple->local.port);
 	/* UDP: size and no checksum. */
 	wh_store_be32(quote + size + 4, protocol == WH_WIRE_PROTO_UDP ? 8u << 16 : sequence);
-	return error_send(net, &tuple->local.ip, &tuple->remote.ip, 0, error, mtu, quote,
+	return error_send(net, &tuple->local.ip, &tuple->remote.ip, 0,
+			  message(wh_net_ip_is4(&tuple->remote.ip), error, mtu), quote,
 			  (uint32_t)size + 8);
 }
 
@@ -161,6 +195,8 @@ static void error4_input(struct wh_net *net, const uint8_t *p, uint32_t size)
 			e.error = WH_EACCES;
 		e.hard = code == WH_WIRE_ICMP_CODE_PORT || code == WH_WIRE_ICMP_CODE_PROTOCOL;
 		e.mtu = wh_load_be16(p + 6);
+	} else if (p[0] == WH_WIRE_ICMP_PARAMETER) {
+		e.error = WH_EPROTO;
 	}
 	e.tuple.local.ip = wh_net_ip4(ip.from);
 	e.tuple.remote.ip = wh_net_ip4(ip.to);
@@ -188,6 +224,8 @@ static void error6_input(struct wh_net *net, const uint8_t *p, uint32_t size)
 			  : p[1] == WH_WIRE_ICMP6_CODE_NO_ROUTE ? WH_ENETUNREACH
 								: WH_EHOSTUNREACH;
 		e.hard = p[1] == WH_WIRE_ICMP6_CODE_PORT;
+	} else if (p[0] == WH_WIRE_ICMP6_PARAMETER) {
+		e.error = WH_EPROTO;
 	}
 	e.tuple.local.ip = wh_net_ip6(ip.from);
 	e.tuple.remote.ip = wh_net_ip6(ip.to);
@@ -245,6 +283,9 @@ static void echo_input(struct wh_net *net, const struct net_packet *p)
 		return;
 	if (!p->own && !p->group && !ops->icmp_echo)
 		return;
+	/* A group's members are those who answer (RFC 4291, 2.8): all nodes, and our own names. */
+	if (p->group && !wh_net_ip_is4(&p->to) && !net_mld_member(net, &p->to))
+		return;
 	/* An IPv4 broadcast is not answered (RFC 1122 3.2.2.6 allows it; smurf attacks). */
 	if (p->group && (wh_net_ip_is4(&p->to) || wh_net_source(net, &p->from, &from)))
 		return;
@@ -272,7 +313,8 @@ void net_icmp4_input(struct wh_net *net, const struct net_packet *p)
 	wh_assert(copied == size);
 	if (data[0] == WH_WIRE_ICMP_ECHO)
 		echo_input(net, p);
-	else if (data[0] == WH_WIRE_ICMP_UNREACHABLE || data[0] == WH_WIRE_ICMP_TIME_EXCEEDED)
+	else if (data[0] == WH_WIRE_ICMP_UNREACHABLE || data[0] == WH_WIRE_ICMP_TIME_EXCEEDED ||
+		 data[0] == WH_WIRE_ICMP_PARAMETER)
 		error4_input(net, data, size);
 }
 
@@ -296,6 +338,8 @@ void net_icmp6_input(struct wh_net *net, const struct net_packet *p)
 	else if (data[0] >= WH_WIRE_ICMP6_ROUTER_SOLICIT &&
 		 data[0] <= WH_WIRE_ICMP6_NEIGHBOUR_ADVERT)
 		net_ndp_input(net, p, data, size);
-	else if (data[0] >= WH_WIRE_ICMP6_UNREACHABLE && data[0] <= WH_WIRE_ICMP6_TIME_EXCEEDED)
+	else if (data[0] == WH_WIRE_ICMP6_MLD_QUERY)
+		net_mld_input(net, p, data, size);
+	else if (data[0] >= WH_WIRE_ICMP6_UNREACHABLE && data[0] <= WH_WIRE_ICMP6_PARAMETER)
 		error6_input(net, data, size);
 }

@@ -86,6 +86,32 @@ static void ip4_input(struct wh_net *net, struct net_packet *p)
 	net_reassembly_input(net, &f, p);
 }
 
+/* RFC 8200, 4.2 and 4.4: what is answered when a header asks for what we do not do. */
+static void extension_refuse(struct wh_net *net, struct net_packet *p,
+			     const struct wh_wire_ip6_extensions *e)
+{
+	uint32_t pointer = WH_WIRE_IP6_SIZE + e->problem_at;
+	struct net_packet whole = *p;
+	whole.head += WH_WIRE_IP6_SIZE;
+	whole.head_size -= WH_WIRE_IP6_SIZE;
+	if (e->unknown_option >= 2) /* 2: in any case, 3: not about groups */
+		net_icmp6_parameter(net, &whole, 2, pointer, e->unknown_option == 2);
+	else if (!e->unknown_option)
+		net_icmp6_parameter(net, &whole, 0, pointer, false);
+}
+
+/* Whoever has the address that we want to have says so from it (RFC 4862, 5.4.4). */
+static bool duplicate_told(struct wh_net *net, const struct net_packet *p, uint8_t next_header)
+{
+	bool advert = next_header == WH_WIRE_PROTO_ICMP6 && p->hop_limit == 255 &&
+		      p->head_size >= WH_WIRE_IP6_SIZE + 24 &&
+		      p->head[WH_WIRE_IP6_SIZE] == WH_WIRE_ICMP6_NEIGHBOUR_ADVERT &&
+		      !memcmp(p->head + WH_WIRE_IP6_SIZE + 8, p->from.bytes, 16);
+	return advert && net->address_claimed && p->has_mac &&
+	       memcmp(p->from_mac, net->config.mac, 6) != 0 && wh_net_address_own(net, &p->from) &&
+	       net->address_claimed(net, &p->from);
+}
+
 static void ip6_input(struct wh_net *net, struct net_packet *p)
 {
 	struct wh_wire_ip6 ip;
@@ -105,7 +131,7 @@ static void ip6_input(struct wh_net *net, struct net_packet *p)
 		net->stats.in_martian++;
 		return;
 	}
-	if (!addresses_accept(net, p))
+	if (duplicate_told(net, p, ip.next_header) || !addresses_accept(net, p))
 		return;
 	uint32_t total = WH_WIRE_IP6_SIZE + ip.payload_size;
 	uint32_t head_size = (p->head_size < total ? p->head_size : total) - WH_WIRE_IP6_SIZE;
@@ -113,6 +139,8 @@ static void ip6_input(struct wh_net *net, struct net_packet *p)
 						ip.next_header, &e);
 	if (size < 0 || e.routed || e.unknown_option) {
 		net->stats.in_malformed++;
+		if (size >= 0)
+			extension_refuse(net, p, &e);
 		return;
 	}
 	p->protocol = e.protocol;
@@ -127,6 +155,12 @@ static void ip6_input(struct wh_net *net, struct net_packet *p)
 	/* Unfragmentable extensions of fragments are rare and of no use to an end. */
 	if (e.previous_next != 0xffff) {
 		net->stats.in_malformed++;
+		return;
+	}
+	p->ip_head_size += WH_WIRE_IP6_FRAGMENT_SIZE; /* quoted together, so it lies behind */
+	if (e.more_fragments && p->size % 8) {        /* RFC 8200, 4.5 */
+		net->stats.in_malformed++;
+		net_icmp6_parameter(net, p, 0, 4, false);
 		return;
 	}
 	struct net_fragment f = { .from = p->from,
@@ -150,6 +184,7 @@ void net_ip_input(struct wh_net *net, const struct wh_net_frame *frame, uint32_t
 				.loop = loop,
 				.checked = frame->flags & (WH_NET_NEEDS_CSUM | WH_NET_DATA_VALID),
 				.gso_size = frame->gso_type ? frame->gso_size : 0 };
+	p.has_mac = mac;
 	if (mac)
 		memcpy(p.from_mac, mac, 6);
 	if (!head_size)

@@ -45,8 +45,7 @@ void net_ndp_ask(struct wh_net *net, const struct wh_net_ip *ip)
 	uint8_t buffer[NET_HEADROOM + WH_WIRE_NDP_SOLICIT_SIZE], *head = buffer + NET_HEADROOM;
 	uint8_t mac[6];
 	struct wh_net_ip source;
-	struct wh_net_ip group = { { 0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff } };
-	memcpy(group.bytes + 13, ip->bytes + 13, 3);
+	struct wh_net_ip group = net_solicited_node(ip);
 	net_multicast_mac(&group, mac);
 	if (wh_net_source(net, ip, &source))
 		return;
@@ -55,6 +54,52 @@ void net_ndp_ask(struct wh_net *net, const struct wh_net_ip *ip)
 	memcpy(n.mac, net->config.mac, 6);
 	size_t size = wh_wire_neighbour_emit(head, WH_WIRE_ICMP6_NEIGHBOUR_SOLICIT, &n);
 	(void)net_icmp6_send(net, head, (uint32_t)size, &source, &group, mac); /* asked again */
+}
+
+/* From the unspecified address: does anybody have this one? */
+void net_ndp_probe(struct wh_net *net, const struct wh_net_ip *ip)
+{
+	uint8_t buffer[NET_HEADROOM + WH_WIRE_NDP_SOLICIT_SIZE], *head = buffer + NET_HEADROOM;
+	uint8_t mac[6];
+	struct wh_net_ip none = { { 0 } }, group = net_solicited_node(ip);
+	struct wh_wire_neighbour n = { 0 };
+	memcpy(n.target, ip->bytes, 16);
+	net_multicast_mac(&group, mac);
+	size_t size = wh_wire_neighbour_emit(head, WH_WIRE_ICMP6_NEIGHBOUR_SOLICIT, &n);
+	(void)net_icmp6_send(net, head, (uint32_t)size, &none, &group, mac); /* best effort */
+}
+
+/* Who says that an address of ours is theirs; true = it is not ours any more. */
+static bool claimed(struct wh_net *net, const struct wh_net_ip *ip)
+{
+	return net->address_claimed && net->address_claimed(net, ip);
+}
+
+static void advert_input(struct wh_net *net, const struct net_packet *p, const uint8_t *data,
+			 uint32_t size)
+{
+	struct wh_wire_neighbour n;
+	uint8_t mac[6];
+	/* RFC 4861, 7.1.2 */
+	if (wh_wire_neighbour_parse(data, size, &n) < 0 ||
+	    (p->group && (n.flags & WH_WIRE_NDP_SOLICITED))) {
+		net->stats.in_malformed++;
+		return;
+	}
+	struct wh_net_ip target = wh_net_ip6(n.target);
+	if (wh_net_address_own(net, &target)) {
+		net->stats.address_conflicts++;
+		(void)claimed(net,
+			      &target); /* else it stays ours, and is defended when asked for */
+		return;
+	}
+	if (!n.has_mac)
+		return;
+	/* 7.2.5: without "override" it does not displace what is known. */
+	if (!(n.flags & WH_WIRE_NDP_OVERRIDE) && !wh_net_neighbour_get(net, &target, mac) &&
+	    memcmp(mac, n.mac, 6) != 0)
+		return;
+	net_neighbour_learn(net, &target, n.mac, false);
 }
 
 static void solicit_input(struct wh_net *net, const struct net_packet *p, const uint8_t *data,
@@ -69,6 +114,14 @@ static void solicit_input(struct wh_net *net, const struct net_packet *p, const 
 	if (!wh_net_address_own(net, &target) || net_ip_loopback(&target))
 		return;
 	bool probe = wh_net_ip_is_any(&p->from); /* duplicate address detection */
+	/* RFC 4861, 7.1.1 */
+	if (probe && (n.has_mac || !p->group)) {
+		net->stats.in_malformed++;
+		return;
+	}
+	if (probe && p->has_mac && memcmp(p->from_mac, net->config.mac, 6) != 0 &&
+	    claimed(net, &target))
+		return;
 	if (!probe && n.has_mac)
 		net_neighbour_learn(net, &p->from, n.mac, true);
 	uint8_t buffer[NET_HEADROOM + WH_WIRE_NDP_ADVERT_SIZE], *head = buffer + NET_HEADROOM;
@@ -99,18 +152,12 @@ void net_ndp_input(struct wh_net *net, const struct net_packet *p, const uint8_t
 		net->stats.in_malformed++;
 		return;
 	}
-	struct wh_wire_neighbour n;
 	switch (data[0]) {
 	case WH_WIRE_ICMP6_NEIGHBOUR_SOLICIT:
 		solicit_input(net, p, data, size);
 		break;
 	case WH_WIRE_ICMP6_NEIGHBOUR_ADVERT:
-		if (wh_wire_neighbour_parse(data, size, &n) < 0) {
-			net->stats.in_malformed++;
-		} else if (n.has_mac) {
-			struct wh_net_ip target = wh_net_ip6(n.target);
-			net_neighbour_learn(net, &target, n.mac, false);
-		}
+		advert_input(net, p, data, size);
 		break;
 	case WH_WIRE_ICMP6_ROUTER_SOLICIT:
 		if (net->router_advert)

@@ -304,6 +304,8 @@ int net_route(const struct wh_net *net, const struct wh_net_ip *to, struct net_r
 	struct net_route r = { .hop = *to,
 			       .mtu = net_pmtu(net, to, net->port->mtu),
 			       .features = net->port->link_features };
+	if (net->link_mtu && net->link_mtu < r.mtu && !wh_net_ip_is4(to))
+		r.mtu = net->link_mtu;
 	if (!net_ip_on_link(net, to) && !net_ip_multicast(to) && !net_ip_broadcast(net, to)) {
 		bool is4 = wh_net_ip_is4(to);
 		if (is4 ? !net->has_gateway4 : !net->has_gateway6)

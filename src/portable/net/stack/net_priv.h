@@ -79,6 +79,7 @@ struct net_packet {
 	bool loop;       /* came through the loopback */
 	bool own;        /* destination is an own address */
 	bool fragmented; /* put together by us */
+	bool has_mac;    /* from_mac is known */
 	uint16_t gso_size;
 };
 
@@ -157,15 +158,30 @@ void net_neighbour_keep(struct wh_net *net, const struct wh_net_ip *ip, const st
 void net_neighbours_fini(struct wh_net *net);
 void net_arp_input(struct wh_net *net, const uint8_t *p, uint32_t size);
 void net_arp_ask(struct wh_net *net, const struct wh_net_ip *ip);
+void net_arp_announce(struct wh_net *net, const struct wh_net_ip *ip);
 void net_ndp_ask(struct wh_net *net, const struct wh_net_ip *ip);
+void net_ndp_probe(struct wh_net *net, const struct wh_net_ip *ip); /* RFC 4862, 5.4.2 */
 void net_ndp_input(struct wh_net *net, const struct net_packet *p, const uint8_t *data,
 		   uint32_t size);
 int net_icmp6_send(struct wh_net *net, uint8_t *head, uint32_t size, const struct wh_net_ip *from,
 		   const struct wh_net_ip *to, const uint8_t *mac);
 struct wh_net_ip net_link_local(const struct wh_net *net);
 
+/* ---- Multicast listeners (RFC 3810): what neighbour discovery needs, behind snooping switches ---- */
+
+bool net_mld_member(const struct wh_net *net, const struct wh_net_ip *group);
+void net_mld_input(struct wh_net *net, const struct net_packet *p, const uint8_t *data,
+		   uint32_t size);
+void net_mld_report(struct wh_net *net); /* all groups of own addresses */
+struct wh_net_ip net_solicited_node(const struct wh_net_ip *ip);
+
 /* ---- ICMP ---------------------------------------------------------------------------- */
 
+/* "Reassembly time exceeded" (RFC 792, 4443); "parameter problem" (RFC 4443, 3.4), in some cases about
+ * packets to a group too (RFC 8200, 4.2). */
+void net_icmp_late(struct wh_net *net, const struct net_packet *p);
+void net_icmp6_parameter(struct wh_net *net, const struct net_packet *p, uint8_t code,
+			 uint32_t pointer, bool group_too);
 void net_icmp4_input(struct wh_net *net, const struct net_packet *p);
 void net_icmp6_input(struct wh_net *net, const struct net_packet *p);
 /* Answers packet `p` with an error of the kind `error` (a WH_E*, see icmp.c); rate-limited. */
@@ -255,10 +271,16 @@ struct wh_net {
 	struct net_autoconf *autoconf;
 	void (*router_advert_input)(struct wh_net *net, const struct wh_net_ip *from,
 				    const uint8_t *p, uint32_t size);
+	/* Somebody else has, or wants, this own address: duplicate address detection's business. */
+	bool (*address_claimed)(struct wh_net *net, const struct wh_net_ip *ip);
+	uint64_t defended; /* last answer to such a claim by ARP */
 	uint8_t *router_advert;
 	uint32_t router_advert_size;
 	struct wh_net_ip dns[NET_DNS_MAX];
+	uint64_t dns_expires[NET_DNS_MAX];
 	uint32_t dns_count;
+	uint32_t
+		link_mtu; /* 0 = the port's; else what a router said (RFC 4861, 4.6.4), IPv6 only */
 	struct wh_net_stats stats;
 };
 

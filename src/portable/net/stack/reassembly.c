@@ -44,6 +44,20 @@ static void drop(struct wh_net *net, struct datagram *d)
 	memset(d, 0, sizeof *d);
 }
 
+/* RFC 792 and 4443, 3.3: told when the first fragment came, which names the ports. */
+static void late(struct wh_net *net, const struct datagram *d)
+{
+	struct net_packet p = { .from = d->key.from,
+				.to = d->key.to,
+				.ip_head = d->ip_head,
+				.ip_head_size = d->ip_head_size,
+				.head = d->buffer };
+	if (!d->ip_head_size || !d->range_count || d->range[0].start)
+		return;
+	p.head_size = d->range[0].end;
+	net_icmp_late(net, &p);
+}
+
 static void on_timer(struct wh_net *net, struct net_timer *timer)
 {
 	uint64_t next = WH_NET_NEVER;
@@ -53,6 +67,7 @@ static void on_timer(struct wh_net *net, struct net_timer *timer)
 			continue;
 		if (d->expires <= net->now) {
 			net->stats.reassembly_failed++;
+			late(net, d);
 			drop(net, d);
 		} else if (d->expires < next) {
 			next = d->expires;

@@ -36,10 +36,9 @@ struct wh_net_tcp *tcp_new(struct wh_net *net, const struct wh_net_tuple *tuple,
 	s->syn_due = true;
 	s->tx_sequence = s->iss + 1;
 	s->small_end = s->iss;
-	s->ts_offset = (uint32_t)(tcp_hash(net, tuple) * 2654435761u);
+	s->ts_offset = tcp_clock_of(net, tuple) - (uint32_t)(net->now / NET_MS);
 	s->progress_at = s->received_at = s->sent_at = net->now;
-	while (s->rcv_scale < 14 && s->receive_max >> s->rcv_scale > 65535)
-		s->rcv_scale++;
+	s->rcv_scale = tcp_scale(s->receive_max);
 	tcp_insert(net, &s->entry);
 	net->stats.tcp_sockets++;
 	return s;

@@ -113,6 +113,7 @@ static void out_of_order(struct wh_net_tcp *s, const struct tcp_segment *seg)
 		    !tcp_before(s->ooo[i].end, end)) {
 			s->dsack = (struct tcp_range){ seg->sequence, end };
 			s->dsack_pending = s->sack_ok;
+			s->ooo_last = i; /* RFC 2883, 4.1.3: the one around it is told next */
 			return;
 		}
 	}

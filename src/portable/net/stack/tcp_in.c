@@ -2,16 +2,28 @@
 /* A segment arrives: RFC 9293 3.10.7 in its order, with RFC 5961 and RFC 7323. */
 #include "tcp_priv.h"
 
-/* RFC 5961, 7: so many a second for the instance, or they would be a side channel. */
+/* May this connection answer once more what does not fit? */
+static bool answer_allowed(struct wh_net_tcp *s)
+{
+	if (s->net->now - s->answers_at >= NET_S) {
+		s->answers_at = s->net->now;
+		s->answers_count = 0;
+	}
+	return s->answers_count++ < TCP_ANSWERS_PER_S;
+}
+
 void tcp_challenge(struct wh_net_tcp *s)
 {
 	struct tcp_state *state = tcp_state(s->net);
-	if (s->net->now - state->challenge_at > NET_S) {
+	if (!state->challenge_limit || s->net->now - state->challenge_at >= NET_S) {
 		state->challenge_at = s->net->now;
 		state->challenge_count = 0;
+		state->challenge_limit = TCP_CHALLENGE_PER_S / 2 +
+					 (uint32_t)(net_random(s->net) % TCP_CHALLENGE_PER_S);
 	}
-	if (state->challenge_count++ >= TCP_CHALLENGE_PER_S)
+	if (state->challenge_count >= state->challenge_limit || !answer_allowed(s))
 		return;
+	state->challenge_count++;
 	s->net->stats.tcp_challenge_acks++;
 	tcp_work(s, TCP_WORK_ACK);
 }
@@ -29,7 +41,8 @@ static bool timestamp_accept(struct wh_net_tcp *s, const struct tcp_segment *seg
 	    s->net->now - s->ts_recent_at > TCP_PAWS_IDLE_NS)
 		return true;
 	s->net->stats.tcp_paws_dropped++;
-	tcp_work(s, TCP_WORK_ACK);
+	if (seg->size || answer_allowed(s))
+		tcp_work(s, TCP_WORK_ACK);
 	return false;
 }
 
@@ -54,7 +67,7 @@ static bool sequence_accept(struct wh_net_tcp *s, const struct tcp_segment *seg)
 	if (length && to > 0 && from <= (int32_t)room)
 		return from < (int32_t)room || !from || !room;
 	s->net->stats.tcp_window_dropped++;
-	if (!(seg->t.flags & WH_WIRE_TCP_RST)) {
+	if (!(seg->t.flags & WH_WIRE_TCP_RST) && (length || answer_allowed(s))) {
 		if (to <= 0 && length && s->sack_ok) { /* RFC 2883: say that it came twice */
 			s->dsack = (struct tcp_range){ start, start + length };
 			s->dsack_pending = true;
@@ -160,6 +173,34 @@ static void connection_input(struct wh_net_tcp *s, struct tcp_segment *seg)
 	tcp_data_input(s, seg);
 }
 
+/* No connection has it. */
+static void unknown_input(struct wh_net *net, struct tcp_segment *seg,
+			  const struct wh_net_tuple *tuple)
+{
+	uint8_t kind = seg->t.flags &
+		       (WH_WIRE_TCP_SYN | WH_WIRE_TCP_ACK | WH_WIRE_TCP_RST | WH_WIRE_TCP_FIN);
+	struct wh_net_tcp *l, *s = 0;
+	bool drop = false;
+	if (kind & WH_WIRE_TCP_RST)
+		return;
+	l = kind == WH_WIRE_TCP_SYN || (kind & ~WH_WIRE_TCP_FIN) == WH_WIRE_TCP_ACK
+		    ? tcp_find_listener(net, &tuple->local)
+		    : 0;
+	if (kind == WH_WIRE_TCP_SYN) {
+		if (l)
+			tcp_listen_input(net, l, seg, tuple);
+		else
+			tcp_request_input(net, seg, tuple);
+		return;
+	}
+	if (l)
+		s = tcp_cookie_input(net, l, seg, tuple, &drop);
+	if (s)
+		connection_input(s, seg);
+	else if (!drop)
+		tcp_reply_reset(net, seg);
+}
+
 void tcp_input(struct wh_net *net, struct net_packet *p)
 {
 	struct tcp_segment seg = { .p = p };
@@ -189,17 +230,7 @@ void tcp_input(struct wh_net *net, struct net_packet *p)
 		connection_input(WH_CONTAINER_OF(e, struct wh_net_tcp, entry), &seg);
 		return;
 	}
-	uint8_t kind = seg.t.flags &
-		       (WH_WIRE_TCP_SYN | WH_WIRE_TCP_ACK | WH_WIRE_TCP_RST | WH_WIRE_TCP_FIN);
-	if (kind == WH_WIRE_TCP_SYN) {
-		struct wh_net_tcp *l = tcp_find_listener(net, &tuple.local);
-		if (l)
-			tcp_listen_input(net, l, &seg, &tuple);
-		else
-			tcp_request_input(net, &seg, &tuple);
-	} else if (!(kind & WH_WIRE_TCP_RST)) {
-		tcp_reply_reset(net, &seg);
-	}
+	unknown_input(net, &seg, &tuple);
 }
 
 /* RFC 1122 4.2.3.9, RFC 5927: errors count only when they quote what is in flight,

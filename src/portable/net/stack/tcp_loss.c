@@ -310,7 +310,6 @@ void tcp_loss_ack(struct wh_net_tcp *s, const struct tcp_segment *seg, uint32_t 
 		undo(s);
 	if (s->undo_armed && s->recovery == TCP_OPEN && tcp_before(s->undo_end, s->snd_una))
 		s->undo_armed = false;
-	s->prr_delivered += d->bytes;
 	if (s->recovery != TCP_OPEN && !tcp_before(s->snd_una, s->recover))
 		recovered(s);
 	else if (s->recovery == TCP_RECOVERY && advanced)
@@ -320,6 +319,7 @@ void tcp_loss_ack(struct wh_net_tcp *s, const struct tcp_segment *seg, uint32_t 
 	else if (advanced && s->recovery == TCP_OPEN)
 		s->dup_acks = 0;
 	tcp_rack_detect(s);
+	s->prr_delivered += d->bytes; /* the acknowledgement that began it counts (RFC 6937, 3) */
 }
 
 /* For peers without SACK. */

@@ -19,6 +19,20 @@ uint32_t tcp_clock_ms(const struct wh_net_tcp *s)
 	return (uint32_t)(s->net->now / NET_MS) + s->ts_offset;
 }
 
+/* RFC 7323, 5.4: an offset of its own for each pair of ends, always the same one. */
+uint32_t tcp_clock_of(const struct wh_net *net, const struct wh_net_tuple *t)
+{
+	return (uint32_t)(net->now / NET_MS) + tcp_hash(net, t) * 2654435761u;
+}
+
+uint8_t tcp_scale(uint32_t window_max)
+{
+	uint8_t scale = 0;
+	while (scale < 14 && window_max >> scale > 65535)
+		scale++;
+	return scale;
+}
+
 static void syn_options(struct wh_net_tcp *s, const struct wh_wire_tcp *t)
 {
 	s->irs = t->sequence;
@@ -68,37 +82,18 @@ static struct wh_net_tcp *half_open_new(struct wh_net *net, const struct tcp_seg
 	return s;
 }
 
-/* A flood pushes out what is oldest: an honest peer answers within a round trip. But a burst
- * of honest ones must not push out each other, so what is young stays. */
-static bool half_open_room(struct wh_net *net, struct wh_net_tcp *l)
+static bool half_open_room(const struct wh_net *net, const struct wh_net_tcp *l)
 {
 	uint32_t limit = l->backlog < TCP_OPENING_MIN ? TCP_OPENING_MIN : l->backlog;
-	if (l->opening_count < limit && net->stats.tcp_half_open < net->config.tcp_half_open_max)
-		return true;
-	if (!l->opening_count)
-		return false;
-	struct wh_net_tcp *oldest = WH_LIST_ENTRY(l->opening.next, struct wh_net_tcp, sibling);
-	if (net->now - oldest->progress_at < TCP_OPENING_NS)
-		return false;
-	net->stats.tcp_backlog_dropped++;
-	tcp_destroy(oldest);
-	return true;
+	return l->opening_count < limit && net->stats.tcp_half_open < net->config.tcp_half_open_max;
 }
 
-void tcp_listen_input(struct wh_net *net, struct wh_net_tcp *l, const struct tcp_segment *seg,
-		      const struct wh_net_tuple *tuple)
+struct wh_net_tcp *tcp_half_open(struct wh_net *net, struct wh_net_tcp *l,
+				 const struct tcp_segment *seg, const struct wh_net_tuple *tuple)
 {
-	if (l->ready_count >= l->backlog) {
-		net->stats.tcp_backlog_dropped++;
-		return; /* the peer's SYN comes again */
-	}
-	if (!half_open_room(net, l)) {
-		net->stats.tcp_backlog_dropped++;
-		return;
-	}
 	struct wh_net_tcp *s = half_open_new(net, seg, tuple);
 	if (!s)
-		return;
+		return 0;
 	s->entry.state = WH_NET_TCP_SYN_RECEIVED;
 	s->listener = l;
 	s->receive_max = l->receive_max;
@@ -111,7 +106,23 @@ void tcp_listen_input(struct wh_net *net, struct wh_net_tcp *l, const struct tcp
 	s->tos = l->tos;
 	wh_list_push_back(&l->opening, &s->sibling);
 	l->opening_count++;
-	tcp_work(s, TCP_WORK_OUTPUT);
+	return s;
+}
+
+void tcp_listen_input(struct wh_net *net, struct wh_net_tcp *l, const struct tcp_segment *seg,
+		      const struct wh_net_tuple *tuple)
+{
+	if (l->ready_count >= l->backlog || net->stats.tcp_sockets >= net->config.tcp_sockets_max) {
+		net->stats.tcp_backlog_dropped++;
+		return; /* the peer's SYN comes again */
+	}
+	if (!half_open_room(net, l)) {
+		tcp_cookie_send(net, l, seg, tuple);
+		return;
+	}
+	struct wh_net_tcp *s = tcp_half_open(net, l, seg, tuple);
+	if (s)
+		tcp_work(s, TCP_WORK_OUTPUT);
 }
 
 void tcp_request_input(struct wh_net *net, const struct tcp_segment *seg,
@@ -167,9 +178,9 @@ void tcp_established(struct wh_net_tcp *s)
 {
 	struct wh_net *net = s->net;
 	s->entry.state = WH_NET_TCP_ESTABLISHED;
-	if (!s->tries)
+	if (!s->tries && s->sent_at)
 		tcp_rtt_first(s, net->now - s->sent_at);
-	else /* RFC 6298, 5.7 */
+	else if (s->tries) /* RFC 6298, 5.7 */
 		s->rto = TCP_RTO_SYN_NS;
 	bool repeated = s->tries > 1;
 	s->tries = s->backoff = 0;

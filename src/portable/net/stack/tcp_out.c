@@ -15,7 +15,10 @@
 uint64_t tcp_rto_deadline(const struct wh_net_tcp *s)
 {
 	uint64_t wait = s->rto << (s->backoff > 10 ? 10 : s->backoff);
-	return s->net->now + (wait > TCP_RTO_MAX_NS ? TCP_RTO_MAX_NS : wait);
+	uint64_t at = s->net->now + (wait > TCP_RTO_MAX_NS ? TCP_RTO_MAX_NS : wait);
+	uint64_t last = s->progress_at + (uint64_t)s->user_timeout_ms * NET_MS;
+	/* RFC 5482: not later than the application is told. */
+	return s->user_timeout_ms && last > s->net->now && last < at ? last : at;
 }
 
 uint32_t tcp_window_field(struct wh_net_tcp *s)
@@ -326,6 +329,8 @@ static int new_send(struct wh_net_tcp *s, uint32_t size)
 	int error = segment_send(s, sequence, size, flags);
 	if (error)
 		return error;
+	if (s->snd_una == sequence)
+		s->progress_at = s->net->now;
 	if (size % s->mss)
 		s->small_end = sequence + size;
 	tcp_sent_add(s, sequence + size + fin);

@@ -9,6 +9,7 @@
  *	tcp_table.c  finding a connection; listeners; TIME-WAIT
  *	tcp_in.c     segment arrives: checks of RFC 9293 3.10.7, RFC 5961, RFC 7323
  *	tcp_open.c   SYN handling: listen, request, connect, accept
+ *	tcp_cookie.c the same without memory, when there are too many
  *	tcp_ack.c    acknowledgements: window, RTT, SACK, ECN
  *	tcp_sent.c   the scoreboard: what is under way, since when, and what became of it
  *	tcp_loss.c   finding losses and recovering (RFC 8985, 6675, 6582, 6937, 5682, 3522)
@@ -65,7 +66,12 @@
 #define TCP_MSS_DEFAULT6 1220u
 #define TCP_MSS_MIN 88u /* smaller announcements are raised: the processor's sake */
 #define TCP_GSO_MAX 65535u
-#define TCP_CHALLENGE_PER_S 100u /* RFC 5961, 7 */
+/* RFC 5961, 7: for the instance, of which a random half to three halves count in each second, so
+ * that nobody can find out by counting them what another connection answered (CVE-2016-5696). */
+#define TCP_CHALLENGE_PER_S 200u
+/* Answers of one connection to what does not fit, or two confused ends would answer each other
+ * for ever. */
+#define TCP_ANSWERS_PER_S 10u
 #define TCP_DUP_ACKS 3u
 #define TCP_PAWS_IDLE_NS (24ull * 24 * 3600 * NET_S) /* RFC 7323, 5.5 */
 #define TCP_SPARE_MAX 8u /* rings kept for the next connections: four of them */
@@ -176,6 +182,7 @@ struct wh_net_tcp {
 	/* Listener */
 	struct wh_list opening, ready; /* connections by `sibling` */
 	uint32_t opening_count, ready_count, backlog;
+	uint64_t cookies_until; /* acknowledgements may be of cookies */
 	bool v6only;
 
 	/* Options negotiated and set */
@@ -240,6 +247,8 @@ struct wh_net_tcp {
 	bool dsack_pending;
 	uint32_t ts_recent, ts_offset;
 	uint64_t ts_recent_at;
+	uint64_t answers_at; /* second in which answers_count were given */
+	uint32_t answers_count;
 	uint64_t grow_at; /* receive ring: start of the measured interval */
 	uint32_t grow_received;
 
@@ -255,7 +264,7 @@ struct tcp_state {
 	struct net_timer time_wait_timer;
 	uint8_t *spare[TCP_SPARE_MAX]; /* rings of tcp_buffer_start bytes */
 	uint32_t spare_count;
-	uint32_t challenge_count;
+	uint32_t challenge_count, challenge_limit;
 	uint64_t challenge_at;
 	uint32_t port_next;
 	bool running;
@@ -329,6 +338,20 @@ void tcp_established(struct wh_net_tcp *s);
 void tcp_half_open_done(struct wh_net_tcp *s);
 uint32_t tcp_initial_sequence(const struct wh_net *net, const struct wh_net_tuple *t);
 uint32_t tcp_clock_ms(const struct wh_net_tcp *s);
+uint32_t tcp_clock_of(const struct wh_net *net, const struct wh_net_tuple *t);
+uint8_t tcp_scale(uint32_t window_max);
+/* A connection in SYN-RECEIVED on its listener; NULL = limits or memory. */
+struct wh_net_tcp *tcp_half_open(struct wh_net *net, struct wh_net_tcp *l,
+				 const struct tcp_segment *seg, const struct wh_net_tuple *tuple);
+
+/* tcp_cookie.c */
+void tcp_cookie_send(struct wh_net *net, struct wh_net_tcp *l, const struct tcp_segment *seg,
+		     const struct wh_net_tuple *tuple);
+/* An ACK for a listener: the connection that it completes, or NULL; drop = it is one, but there is no
+ * room just now. */
+struct wh_net_tcp *tcp_cookie_input(struct wh_net *net, struct wh_net_tcp *l,
+				    const struct tcp_segment *seg, const struct wh_net_tuple *tuple,
+				    bool *ret_drop);
 
 /* tcp_in.c */
 void tcp_input(struct wh_net *net, struct net_packet *p);

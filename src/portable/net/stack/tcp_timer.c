@@ -32,7 +32,7 @@ void tcp_keep_restart(struct wh_net_tcp *s)
 
 static bool gave_up(const struct wh_net_tcp *s, uint32_t tries_max)
 {
-	if (s->user_timeout_ms && s->net->now - s->progress_at > s->user_timeout_ms * NET_MS)
+	if (s->user_timeout_ms && s->net->now - s->progress_at >= s->user_timeout_ms * NET_MS)
 		return true;
 	if (!s->held && !s->listener && tries_max > TCP_ORPHAN_TRIES)
 		tries_max = TCP_ORPHAN_TRIES;
@@ -111,18 +111,15 @@ static void on_persist(struct wh_net_tcp *s)
 		tcp_ended(s, WH_ETIMEDOUT);
 		return;
 	}
-	if (s->user_timeout_ms && s->net->now - s->progress_at > s->user_timeout_ms * NET_MS) {
+	if (s->user_timeout_ms && s->net->now - s->progress_at >= s->user_timeout_ms * NET_MS) {
 		tcp_ended(s, WH_ETIMEDOUT);
 		return;
 	}
 	if (s->persist_tries < 255)
 		s->persist_tries++;
-	if (s->snd_wnd) { /* some room, but less than we like: time to use it */
-		uint32_t size = unsent < s->snd_wnd ? unsent : s->snd_wnd;
-		s->snd_wnd_max = size < s->snd_wnd_max ? size * 2 : s->snd_wnd_max;
-		tcp_work(s, TCP_WORK_OUTPUT);
-	}
-	(void)tcp_send_probe(s); /* blocked: the timer comes again */
+	/* Some room, but less than we like: time to use it. Else ask; blocked: the timer comes again. */
+	if (!s->snd_wnd || !tcp_send_new(s, s->mss))
+		(void)tcp_send_probe(s);
 	tcp_timer_set(s, TCP_TIMER_PERSIST, persist_deadline(s));
 }
 

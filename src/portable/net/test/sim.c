@@ -6,11 +6,46 @@ static uint32_t percent(struct sim *s)
 	return (uint32_t)(wh_random_next(&s->random) % 100);
 }
 
+/* Time that the frame spends in the bottleneck; false = no room. */
+static bool bottleneck(struct sim_side *to, uint32_t size, bool *ret_mark, uint64_t *ret_wait)
+{
+	struct sim *s = to->sim;
+	uint64_t begin = to->line_free > s->now ? to->line_free : s->now;
+	uint64_t waiting = (begin - s->now) * s->rate / SEC;
+	*ret_wait = 0;
+	*ret_mark = s->mark_bytes && waiting > s->mark_bytes;
+	if (!s->rate)
+		return true;
+	if (waiting + size > s->backlog_bytes)
+		return false;
+	to->line_free = begin + size * SEC / s->rate;
+	*ret_wait = to->line_free - s->now;
+	return true;
+}
+
+/* Sets "congestion experienced" in a capable IPv4 packet. */
+static void mark(struct sim_side *to, uint8_t *frame)
+{
+	uint8_t *ip = frame + 14;
+	if (frame[12] != 8 || frame[13] || !(ip[1] & 3))
+		return;
+	ip[1] |= 3;
+	ip[10] = ip[11] = 0;
+	uint16_t sum = wh_wire_sum_finish(wh_wire_sum(0, ip, 20));
+	ip[10] = (uint8_t)(sum >> 8);
+	ip[11] = (uint8_t)sum;
+	to->marked++;
+}
+
 static void enqueue(struct sim_side *to, const struct wh_net_frame *f)
 {
 	struct sim *s = to->sim;
-	if (to->queued == SIM_FRAMES_MAX)
+	bool marked;
+	uint64_t wait;
+	if (to->queued == SIM_FRAMES_MAX || !bottleneck(to, f->size, &marked, &wait)) {
+		to->dropped++;
 		return;
+	}
 	struct sim_frame q = { .size = f->size,
 			       .flags = f->flags,
 			       .gso_type = f->gso_type,
@@ -19,7 +54,9 @@ static void enqueue(struct sim_side *to, const struct wh_net_frame *f)
 			       .csum_offset = f->csum_offset };
 	q.bytes = malloc(f->size);
 	CHECK_EQ(wh_iov_read(f->iov, f->iov_count, 0, q.bytes, f->size), f->size);
-	q.at = s->now + s->delay + (s->jitter ? wh_random_next(&s->random) % s->jitter : 0);
+	if (marked)
+		mark(to, q.bytes);
+	q.at = s->now + wait + s->delay + (s->jitter ? wh_random_next(&s->random) % s->jitter : 0);
 	uint32_t i = to->queued++;
 	while (i && to->queue[i - 1].at > q.at) {
 		to->queue[i] = to->queue[i - 1];

@@ -38,8 +38,9 @@ struct sim_side {
 	uint64_t deadline;
 	struct sim_frame queue[SIM_FRAMES_MAX]; /* towards this side */
 	uint32_t queued;
-	bool blocked; /* its sends are refused */
-	uint32_t sent, dropped;
+	bool blocked;       /* its sends are refused */
+	uint64_t line_free; /* when the bottleneck towards this side has sent all */
+	uint32_t sent, dropped, marked;
 	/* sees and may drop (false) each frame that this side sends */
 	bool (*filter)(struct sim_side *side, const uint8_t *frame, uint32_t size);
 };
@@ -49,6 +50,9 @@ struct sim {
 	struct sim_side a, b;
 	uint64_t delay, jitter;
 	uint32_t loss_percent, duplicate_percent, capacity;
+	/* A bottleneck in each direction: bytes per second (0 = none), and how much may wait. */
+	uint64_t rate, backlog_bytes;
+	uint32_t mark_bytes; /* ECN: marks what finds so much waiting (0 = never) */
 };
 
 /* Options that are changed before sim_start. */

@@ -40,6 +40,7 @@ static struct {
 	bool started, blocked, six, timestamps, ce;
 	uint32_t echo;    /* the stack's last timestamp */
 	uint32_t ts_base; /* and what it would have been at the script's start */
+	uint32_t peer_ts_base;
 	uint16_t window, peer_port;
 	uint32_t icmp_count;
 	uint8_t icmp_type, icmp_code;
@@ -310,8 +311,11 @@ static void do_inject(char **w, int count)
 	start();
 	v.ce = false;
 	segment_parse(w, count, &p);
-	if (p.t.flags & WH_WIRE_TCP_SYN)
+	uint32_t ms = (uint32_t)((v.now - v.begin) / MS);
+	if (p.t.flags & WH_WIRE_TCP_SYN) {
 		v.timestamps = p.t.has_timestamp;
+		v.peer_ts_base = p.t.timestamp - ms;
+	}
 	p.t.sequence += PEER_ISS;
 	if (p.t.flags & WH_WIRE_TCP_ACK)
 		p.t.acknowledgement += v.iss;
@@ -324,7 +328,7 @@ static void do_inject(char **w, int count)
 	}
 	if (v.timestamps && !p.no_ts && !p.ts_given) {
 		p.t.has_timestamp = true;
-		p.t.timestamp = 1000 + (uint32_t)((v.now - v.begin) / MS);
+		p.t.timestamp = v.peer_ts_base + ms;
 		p.t.timestamp_echo = p.t.flags & WH_WIRE_TCP_ACK ? v.echo : 0;
 	}
 	if (p.ts_given && (p.t.flags & WH_WIRE_TCP_ACK))
@@ -443,7 +447,7 @@ static void do_connect(char **w, int count)
 /* A passive handshake with a round trip of 100 ms, unless said otherwise. */
 static void do_established(char **w, int count)
 {
-	char syn[256] = "S 0 win 20000", *words[WORDS_MAX], *at = syn;
+	char syn[256] = "SEW 0 win 20000", *words[WORDS_MAX], *at = syn;
 	uint32_t rtt = 100, mss = 1000;
 	bool sack = true, ecn = false;
 	do_listen(w, 0);
@@ -459,13 +463,13 @@ static void do_established(char **w, int count)
 		else
 			snprintf(syn + strlen(syn), sizeof syn - strlen(syn), " %s", w[i]);
 	}
-	if (ecn)
-		memcpy(syn, "SEW 0 win 200", 13);
 	snprintf(syn + strlen(syn), sizeof syn - strlen(syn), " mss %u%s", mss,
 		 sack ? " sackok" : "");
 	int n = 0;
 	for (char *word; (word = strsep(&at, " "));)
 		words[n++] = word;
+	if (!ecn)
+		words[0][1] = 0;
 	do_inject(words, n);
 	v.iss = v.sent[v.taken++].t.sequence;
 	pass(rtt);
@@ -829,6 +833,8 @@ int main(int argc, char **argv)
 		    (argc < 3 || strstr(e->d_name, argv[2])))
 			names[count++] = strdup(e->d_name);
 	}
+	if (d)
+		closedir(d);
 	qsort(names, (size_t)count, sizeof *names, compare);
 	for (int i = 0; i < count; i++) {
 		memset(&v, 0, sizeof v);
@@ -837,13 +843,16 @@ int main(int argc, char **argv)
 		test_begin(names[i]);
 		if (setjmp(test_jump)) {
 			wh_net_free(v.net);
-			fclose(f);
+			if (f)
+				fclose(f);
+			free(names[i]);
 			continue;
 		}
 		CHECK(f);
 		script(f);
 		test_passed();
 		fclose(f);
+		free(names[i]);
 	}
 	if (!count)
 		printf("no scripts in %s\n", folder);

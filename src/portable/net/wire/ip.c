@@ -84,7 +84,7 @@ size_t wh_wire_ip6_emit(uint8_t *p, const struct wh_wire_ip6 *ip)
 
 /* Options of a hop-by-hop or destination header (RFC 8200, 4.2): only whether one
  * asks for the packet to be dropped. */
-static int options_parse(const uint8_t *p, size_t size, uint8_t *ret_unknown)
+static int options_parse(const uint8_t *p, size_t size, uint8_t *ret_unknown, size_t *ret_at)
 {
 	for (size_t at = 2; at < size;) {
 		if (p[at] == 0) { /* Pad1 */
@@ -94,8 +94,10 @@ static int options_parse(const uint8_t *p, size_t size, uint8_t *ret_unknown)
 		if (at + 2 > size || at + 2 + p[at + 1] > size)
 			return -WH_EBADMSG;
 		/* Known and harmless: PadN 1, router alert 5, jumbo would be 0xc2. */
-		if (p[at] >> 6 && !*ret_unknown)
+		if (p[at] >> 6 && !*ret_unknown) {
 			*ret_unknown = (uint8_t)(p[at] >> 6);
+			*ret_at = at;
+		}
 		at += 2u + p[at + 1];
 	}
 	return 0;
@@ -138,10 +140,13 @@ int wh_wire_ip6_extensions_parse(const uint8_t *p, size_t size, uint8_t next_hea
 		size_t length = (p[at + 1] + 1u) * 8u;
 		if (length > size - at)
 			return -WH_EBADMSG;
+		size_t problem = 2;
 		if (e.protocol == 43)
 			e.routed |= p[at + 3] != 0;
-		else if (options_parse(p + at, length, &e.unknown_option))
+		else if (options_parse(p + at, length, &e.unknown_option, &problem))
 			return -WH_EBADMSG;
+		if (!e.problem_at && (e.routed || e.unknown_option))
+			e.problem_at = (uint16_t)(at + problem);
 		e.protocol = p[at];
 		next_at = at;
 		at += length;

@@ -260,8 +260,8 @@ struct wh_net_tcp_ops {
 
 /* Listens on an address (unspecified IPv6 address with v6only = false: both
  * versions; ::ffff:0.0.0.0: IPv4) and port; port 0 picks one. While `backlog` connections wait for
- * take, SYNs are not answered. As many (128 at least) may be half open; then a new one pushes
- * out the oldest, unless that is younger than 200 ms. -WH_EADDRINUSE, -WH_EADDRNOTAVAIL, -WH_ENOMEM. */
+ * take, SYNs are not answered. As many (128 at least) may be half open; further SYNs are answered
+ * by cookies, of which nothing is kept. -WH_EADDRINUSE, -WH_EADDRNOTAVAIL, -WH_ENOMEM. */
 int wh_net_tcp_listen(struct wh_net *net, const struct wh_net_end *local, bool v6only,
 		      uint32_t backlog, const struct wh_net_tcp_ops *ops, void *ctx,
 		      struct wh_net_tcp **ret_listener);
@@ -464,7 +464,8 @@ int wh_net_router_advert_send(struct wh_net *net);
 /* ---- Configuration of a guest without static addresses ---------------------------------------- */
 
 /* Starts the DHCPv4 client and router solicitation; ops.configured reports. Its
- * own linkable unit. wh_net_dns_servers lists what they (or _add) said. */
+ * own linkable unit. Advertised addresses, routers and name servers last as long as
+ * they were promised for; an address that somebody has already (RFC 4862, 5.4) is given up. wh_net_dns_servers lists what they (or _add) said. */
 int wh_net_autoconf_start(struct wh_net *net, const char *hostname);
 uint32_t wh_net_dns_servers(const struct wh_net *net, struct wh_net_ip *ips, uint32_t max);
 
@@ -475,6 +476,7 @@ struct wh_net_stats {
 	uint64_t in_malformed, in_checksum, in_not_ours, in_no_protocol, in_martian;
 	uint64_t out_blocked, out_no_route, out_unresolved, out_errors;
 	uint64_t fragments_in, reassembled, reassembly_failed, fragments_out;
+	uint64_t address_conflicts, address_duplicates; /* claims of others; own ones given up */
 	uint64_t icmp_in, icmp_out, icmp_limited, arp_in, ndp_in;
 	uint64_t udp_in, udp_out, udp_no_port;
 	uint64_t tcp_in, tcp_out, tcp_retransmits, tcp_timeouts, tcp_resets_in, tcp_resets_out;

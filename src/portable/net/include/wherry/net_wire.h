@@ -123,6 +123,7 @@ struct wh_wire_ip6_extensions {
 	bool fragment;          /* a fragment header was met */
 	bool more_fragments;    /* its M bit */
 	bool routed;            /* a routing header with segments left: not for us */
+	uint16_t problem_at;    /* offset from p of the option's type or routing header's type */
 	uint16_t fragment_offset; /* bytes */
 	uint16_t fragment_header; /* offset of the fragment header from p */
 	uint16_t previous_next;   /* offset from p of the byte that names the fragment header
@@ -155,6 +156,8 @@ size_t wh_wire_ip6_fragment_emit(uint8_t *p, uint8_t next_header, uint16_t offse
 #define WH_WIRE_ICMP6_PARAMETER 4u
 #define WH_WIRE_ICMP6_ECHO 128u
 #define WH_WIRE_ICMP6_ECHO_REPLY 129u
+#define WH_WIRE_ICMP6_MLD_QUERY 130u
+#define WH_WIRE_ICMP6_MLD2_REPORT 143u
 #define WH_WIRE_ICMP6_ROUTER_SOLICIT 133u
 #define WH_WIRE_ICMP6_ROUTER_ADVERT 134u
 #define WH_WIRE_ICMP6_NEIGHBOUR_SOLICIT 135u
