@@ -143,12 +143,75 @@ static void wrapped(uint8_t protocol, bool six, const uint8_t *data, size_t size
 	input(frame, at + size, WH_NET_DATA_VALID);
 }
 
+/* Calls that need no connection, or change which there are. */
+static void call_more(uint8_t what, uint8_t argument)
+{
+	static const struct wh_net_udp_ops none = { .datagram = datagram };
+	struct wh_net_tuple t = { .local = { .port = (uint16_t)(argument & 3) } };
+	struct wh_net_udp *u;
+	struct wh_net_tcp *s;
+	t.remote = (struct wh_net_end){ argument & 64 ? wh_net_ip6(peer6) : wh_net_ip4(peer4),
+					(uint16_t)(argument & 15) };
+	switch (what & 3) {
+	case 0:
+		if (!wh_net_tcp_connect(f.net, &t, &tcp_ops, 0, &s)) {
+			if (f.accepted)
+				wh_net_tcp_close(f.accepted);
+			f.accepted = s;
+		}
+		break;
+	case 1:
+		if (wh_net_udp_open(f.net, &t, argument >> 6, &none, 0, &u))
+			break;
+		(void)wh_net_udp_connect(u, argument & 32 ? &t.remote : &t.local);
+		wh_net_udp_close(u);
+		break;
+	case 2:
+		if (!wh_net_tcp_listen(f.net, &t.local, argument & 32, argument & 7, &tcp_ops, 0,
+				       &s))
+			wh_net_tcp_close(s);
+		break;
+	default: {
+		struct wh_net_ip ip = wh_net_ip4(own4);
+		(void)wh_net_address_remove(f.net, &ip);
+		(void)wh_net_tcp_bindable(f.net, &t.local, argument & 1);
+		(void)wh_net_address_add(f.net, &ip, argument & 31);
+	}
+	}
+}
+
+/* Questions, and parts of what is there. */
+static void call_parts(struct wh_net_tcp *s, uint8_t argument)
+{
+	struct wh_net_tcp_info info;
+	struct wh_iov iov[2];
+	uint32_t value;
+	wh_net_tcp_info(s, &info);
+	CHECK(info.unread <= info.receive_size);
+	(void)wh_net_tcp_get(s, (enum wh_net_tcp_option)(argument % 12), &value);
+	uint32_t size = wh_net_tcp_peek(s, iov);
+	CHECK_EQ(iov[0].size + iov[1].size, size);
+	wh_net_tcp_consume(s, argument < size ? argument : size);
+	size = wh_net_tcp_reserve(s, iov);
+	CHECK_EQ(iov[0].size + iov[1].size, size);
+	if (size)
+		wh_net_tcp_commit(s, argument < size ? argument : size);
+}
+
 static void call(uint8_t what, uint8_t argument)
 {
 	static char data[5000];
 	struct wh_net_tcp *s = what & 1 ? f.client : f.accepted;
+	if (what & 16) {
+		call_more(what >> 1, argument);
+		return;
+	}
 	if (!s)
 		return;
+	if (what & 32) {
+		call_parts(s, argument);
+		return;
+	}
 	switch (what >> 1 & 7) {
 	case 0:
 		wh_net_tcp_write(s, data, argument * 19u);

@@ -4,7 +4,7 @@
  * one process and thread, clients in another process on the host's loopback. Prints one line of
  * JSON per test: what the gateway makes of one processor, and its system calls per operation.
  *
- *	bench-gateway LOAD [SECONDS]     LOAD = bench/http/load
+ *	bench-gateway LOAD [SECONDS [PART-OF-NAME]]     LOAD = bench/http/load
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -303,8 +303,12 @@ static void run_child(pid_t child, const char *name, bool bytes)
 		wh_loop_step(loop, 0);
 }
 
+static const char *only = ""; /* a part of the names of the tests that are wanted */
+
 static void bulk(const char *name, uint16_t port, bool send_it, double seconds)
 {
+	if (!strstr(name, only))
+		return;
 	pid_t child = fork();
 	if (child) {
 		run_child(child, name, true);
@@ -327,6 +331,8 @@ static void bulk(const char *name, uint16_t port, bool send_it, double seconds)
 static void http(const char *name, const char *load, uint16_t port, const char *connections,
 		 const char *seconds, const char *mode)
 {
+	if (!strstr(name, only))
+		return;
 	fflush(stdout);
 	pid_t child = fork();
 	if (child) {
@@ -376,10 +382,11 @@ int main(int argc, char **argv)
 {
 	uint16_t ports[3];
 	if (argc < 2) {
-		fprintf(stderr, "usage: %s LOAD [SECONDS]\n", argv[0]);
+		fprintf(stderr, "usage: %s LOAD [SECONDS [PART-OF-NAME]]\n", argv[0]);
 		return 2;
 	}
 	const char *seconds = argc > 2 ? argv[2] : "1";
+	only = argc > 3 ? argv[3] : only;
 	counted_init();
 	world_start(1500, ports);
 	bulk("bulk in, MTU 1500", ports[1], true, atof(seconds));
@@ -388,6 +395,7 @@ int main(int argc, char **argv)
 	http("keep, 64 connections", argv[1], ports[0], "64", seconds, "keep");
 	http("close, 1 connection", argv[1], ports[0], "1", seconds, "close");
 	http("close, 64 connections", argv[1], ports[0], "64", seconds, "close");
-	memory(ports[0]);
+	if (strstr("memory", only))
+		memory(ports[0]);
 	return 0;
 }

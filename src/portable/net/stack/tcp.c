@@ -423,7 +423,7 @@ static void receive_grow(struct wh_net_tcp *s)
 
 void tcp_window_opened(struct wh_net_tcp *s)
 {
-	if (s->entry.state == WH_NET_TCP_CLOSED || s->fin_received)
+	if (!s->rx.base || s->entry.state == WH_NET_TCP_CLOSED || s->fin_received)
 		return;
 	receive_grow(s);
 	uint32_t gain = s->rx_sequence + s->rx.size - s->rcv_advertised;
@@ -440,14 +440,25 @@ void wh_net_tcp_consume(struct wh_net_tcp *s, uint32_t size)
 	tcp_window_opened(s);
 }
 
+/* Is the buffer what limits the connection? Then half of it is under way already, or the peer and the
+ * congestion window would take more at once than it holds. */
+static bool send_more_helps(const struct wh_net_tcp *s)
+{
+	uint32_t window = s->snd_wnd;
+	if (s->tx.size * 2 > s->send_max)
+		return false;
+	if (s->net->config.cc && s->cc.cwnd < window)
+		window = s->cc.cwnd;
+	return s->snd_nxt - s->snd_una >= s->tx.size / 2 || window > s->tx.used;
+}
+
 uint32_t wh_net_tcp_reserve(struct wh_net_tcp *s, struct wh_iov iov[2])
 {
 	iov[0] = iov[1] = (struct wh_iov){ 0, 0 };
 	if (!s->tx.base || s->fin_wanted)
 		return 0;
-	uint32_t room = s->tx.size - s->tx.used, flight = s->snd_nxt - s->snd_una;
-	/* More buffer only helps when what is there is under way. */
-	if (room < s->tx.size / 4 && s->tx.size * 2 <= s->send_max && flight >= s->tx.size / 2 &&
+	uint32_t room = s->tx.size - s->tx.used;
+	if (room < s->tx.size / 4 && send_more_helps(s) &&
 	    tcp_ring_grow(s->net->config.alloc, &s->tx, s->tx.size * 2, s->tx.used)) {
 		s->net->stats.tcp_buffer_bytes += s->tx.size / 2;
 		room = s->tx.size - s->tx.used;

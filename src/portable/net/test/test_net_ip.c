@@ -387,6 +387,8 @@ static void multicast(void)
 
 /* ---- Stateless configuration ---- */
 
+static uint8_t advert_hop_limit = 255;
+
 static void advertise(uint16_t lifetime_s, uint32_t valid_s, uint32_t dns_lifetime_s)
 {
 	uint8_t b[WH_WIRE_NDP_ROUTER_ADVERT_SIZE_MAX];
@@ -401,7 +403,7 @@ static void advertise(uint16_t lifetime_s, uint32_t valid_s, uint32_t dns_lifeti
 					    .dns_lifetime_s = dns_lifetime_s };
 	memcpy(ra.dns[0], peer6, 16);
 	size_t n = wh_wire_router_advert_emit(b, &ra);
-	inject6(router6, all_nodes, 58, 255, b, n);
+	inject6(router6, all_nodes, 58, advert_hop_limit, b, n);
 }
 
 static struct wh_net_ip formed(void)
@@ -486,6 +488,57 @@ static void duplicate_address(void)
 		CHECK(advert || sent6(WH_WIRE_ICMP6_NEIGHBOUR_ADVERT));
 		end();
 	}
+}
+
+/* RFC 4861, 6.1.2 and 7.1: what a router may have passed on is not believed. */
+static void hop_limits(void)
+{
+	struct wh_net_ip ip = formed();
+	begin(false);
+	CHECK_EQ(wh_net_autoconf_start(v.net, "x"), 0);
+	advert_hop_limit = 254;
+	advertise(1800, 10000, 600);
+	CHECK(!wh_net_address_own(v.net, &ip));
+	advert_hop_limit = 255;
+	advertise(1800, 10000, 600);
+	CHECK(wh_net_address_own(v.net, &ip));
+	end();
+}
+
+/* RFC 1122, 3.2.1.3; RFC 4291, 2.7: addresses that cannot be a source, and checksums. */
+static void unbelievable(void)
+{
+	static const uint8_t sources[][4] = {
+		{ 127, 0, 0, 1 }, { 10, 0, 2, 1 }, { 224, 0, 0, 1 }, { 10, 0, 2, 255 }
+	};
+	struct wh_net_stats st;
+	begin(true);
+	for (uint32_t i = 0; i <= WH_ARRAY_COUNT(sources); i++) {
+		uint8_t frame[54];
+		const uint8_t *from = i < WH_ARRAY_COUNT(sources) ? sources[i] : peer4;
+		struct wh_wire_ip4 ip = { .protocol = 6, .ttl = 64, .total_size = 40 };
+		struct wh_wire_tcp t = { .from = 1, .to = 2, .flags = WH_WIRE_TCP_SYN };
+		struct wh_wire_eth eth = { .type = WH_WIRE_ETH_IP4 };
+		memcpy(ip.from, from, 4);
+		memcpy(ip.to, own4, 4);
+		memcpy(eth.to, mac, 6);
+		memcpy(eth.from, peer_mac, 6);
+		wh_wire_eth_emit(frame, &eth);
+		wh_wire_ip4_emit(frame + 14, &ip);
+		wh_wire_tcp_emit(frame + 34, &t);
+		uint32_t sum = wh_wire_sum_pseudo(from, own4, 4, 6, 20);
+		uint16_t value = wh_wire_sum_finish(wh_wire_sum(sum, frame + 34, 20));
+		wh_store_be16(frame + 50, (uint16_t)(value ^ (i == WH_ARRAY_COUNT(sources))));
+		struct wh_iov iov = { frame, sizeof frame };
+		struct wh_net_frame f = { .iov = &iov, .iov_count = 1, .size = sizeof frame };
+		CHECK_EQ(v.port.receive(&v.port, &f), 0);
+		pass(MS);
+		CHECK_EQ(v.sent_count, 0);
+	}
+	wh_net_stats_get(v.net, &st);
+	CHECK_EQ(st.in_martian, WH_ARRAY_COUNT(sources));
+	CHECK_EQ(st.in_checksum, 1);
+	end();
 }
 
 /* RFC 5227, 2.4 (b): contradicted, once in ten seconds. */
@@ -647,6 +700,8 @@ int main(void)
 	RUN(multicast);
 	RUN(lifetimes);
 	RUN(duplicate_address);
+	RUN(hop_limits);
+	RUN(unbelievable);
 	RUN(arp_defended);
 	RUN(sequence_arithmetic);
 	RUN(ranges_model);

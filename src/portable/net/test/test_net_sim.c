@@ -245,25 +245,28 @@ static void table_full(void)
 	uint32_t failed = 0, opened = 0;
 	sim_config(&a);
 	sim_config(&b);
+	a.tcp_sockets_max = 41;
 	b.tcp_sockets_max = 20;
 	begin(&a, &b, 0);
 	for (uint32_t i = 0; i < 40; i++)
 		opened += !flow_open(i, 1000, 1000, false);
 	CHECK_EQ(opened, 40);
+	CHECK_EQ(flow_open(40, 0, 0, false), 0);
+	CHECK_EQ(flow_open(41, 0, 0, false), -WH_ENOBUFS);
 	sim_run(&w.sim, 5 * SEC, 0, 0);
 	wh_net_stats_get(w.sim.b.net, &st);
 	CHECK(st.tcp_sockets <= 20);
 	CHECK(st.tcp_backlog_dropped > 0);
 	/* Those that were served make room for the others, whose SYNs come again. */
 	for (int round = 0; round < 100; round++) {
-		for (uint32_t i = 0; i < 40; i++)
+		for (uint32_t i = 0; i < 41; i++)
 			if (w.used[i] && flow_done(i)) {
 				failed += w.client[i].failed;
 				flow_close(i);
 			}
 		sim_run(&w.sim, SEC, 0, 0);
 	}
-	for (uint32_t i = 0; i < 40; i++)
+	for (uint32_t i = 0; i < 41; i++)
 		CHECK(!w.used[i]);
 	CHECK_EQ(failed, 0);
 	finish();
