@@ -5,9 +5,10 @@
 #include "disk.h"
 
 static const struct cli_command *const verbs[] = {
-	&disk_command_create,
-	&disk_command_info,
-	&disk_command_serve,
+	&disk_command_create,   &disk_command_info,    &disk_command_map,    &disk_command_check,
+	&disk_command_repair,   &disk_command_convert, &disk_command_resize, &disk_command_compact,
+	&disk_command_snapshot, &disk_command_rebase,  &disk_command_commit, &disk_command_measure,
+	&disk_command_compare,  &disk_command_serve,
 };
 
 const struct cli_command cli_command_disk = {

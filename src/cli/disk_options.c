@@ -38,6 +38,76 @@ int disk_parse_aio(const char *text, enum wh_blockio_kind *ret_kind)
 	return 0;
 }
 
+int disk_parse_follow(const char *text, enum wh_block_follow *ret_follow)
+{
+	static const char *const names[] = { "folder", "none", "any" };
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(names); i++)
+		if (wh_streq(text, names[i])) {
+			*ret_follow = (enum wh_block_follow)i;
+			return 0;
+		}
+	cli_error("disk: --follow is folder, none or any, not %s", text);
+	return CLI_BAD;
+}
+
+int disk_common(struct disk_common *c, int id, const char *value)
+{
+	switch (id) {
+	case DISK_FORMAT:
+		return disk_parse_format(value, &c->format) ? CLI_BAD : 1;
+	case DISK_CACHE:
+		return disk_parse_cache(value, &c->cache) ? CLI_BAD : 1;
+	case DISK_FOLLOW:
+		return disk_parse_follow(value, &c->follow) ? CLI_BAD : 1;
+	case DISK_SNAPSHOT:
+		c->snapshot = value;
+		return 1;
+	case DISK_SHARE:
+		return c->share = true;
+	case DISK_JSON:
+		return c->json = true;
+	case DISK_QUIET:
+		return c->quiet = true;
+	case DISK_BAR:
+		return c->bar = true;
+	case DISK_PROGRESS:
+		return c->progress = true;
+	default:
+		return 0;
+	}
+}
+
+int disk_parse(struct disk_parse *p, int argc, char **argv)
+{
+	struct cli_parser parser;
+	const char *value = NULL;
+	int id;
+	cli_parser_init(&parser, p->command, argc, argv);
+	p->operand_count = 0;
+	while ((id = cli_next(&parser, &value)) != CLI_END) {
+		int r;
+		if (id == CLI_BAD || id == CLI_HELP)
+			return id;
+		if (id == CLI_OPERAND)
+			r = disk_operand(p->command, value, p->operands, p->operand_max,
+					 &p->operand_count);
+		else
+			r = disk_common(p->common, id, value);
+		if (!r && id != CLI_OPERAND)
+			r = p->own ? p->own(p->ctx, id, value) : 0;
+		if (r < 0)
+			return CLI_BAD;
+	}
+	for (; parser.index < argc; parser.index++) /* behind "--" */
+		if (disk_operand(p->command, argv[parser.index], p->operands, p->operand_max,
+				 &p->operand_count))
+			return CLI_BAD;
+	if (p->operand_count >= p->operand_min)
+		return 0;
+	disk_usage(p->command);
+	return CLI_BAD;
+}
+
 int disk_parse_size(const char *what, const char *text, uint64_t *ret_size)
 {
 	if (cli_parse_size(text, ret_size) >= 0)

@@ -37,6 +37,7 @@ enum {
 	OPTION_DESCRIPTION,
 	OPTION_READ_ONLY,
 	OPTION_SNAPSHOT,
+	OPTION_FOLLOW,
 	OPTION_PERSISTENT,
 	OPTION_SHARED,
 	OPTION_CACHE,
@@ -53,6 +54,8 @@ enum {
 	OPTION_VERBOSE
 };
 
+static int disk_serve(int argc, char **argv);
+
 static const struct cli_option options[] = {
 	{ OPTION_FORMAT, "format", 'f', "FORMAT", "of FILE: raw or qcow2" },
 	{ OPTION_SOCKET, "socket", 'k', "PATH", "listen on a Unix socket" },
@@ -63,6 +66,8 @@ static const struct cli_option options[] = {
 	{ OPTION_DESCRIPTION, "description", 'D', "TEXT", "shown by clients that list exports" },
 	{ OPTION_READ_ONLY, "read-only", 'r', NULL, "clients cannot write" },
 	{ OPTION_SNAPSHOT, "load-snapshot", 'l', "NAME", "serve an internal snapshot, read-only" },
+	{ OPTION_FOLLOW, "follow", 0, "WHICH",
+	  "files that images name: folder, none, any (folder)" },
 	{ OPTION_PERSISTENT, "persistent", 't', NULL, "go on when the last client has left" },
 	{ OPTION_SHARED, "shared", 'e', "COUNT", "clients at the same time (128)" },
 	{ OPTION_CACHE, "cache", 0, "MODE", "writeback, none or unsafe (writeback)" },
@@ -101,6 +106,8 @@ struct serve {
 	unsigned disk_count;
 	const char *socket, *bind, *port, *description, *pid_file;
 	enum wh_block_cache cache;
+	enum wh_block_follow follow;
+	const char *snapshot;
 	enum wh_blockio_kind aio;
 	uint64_t cache_size, shared, ready_fd; /* ready_fd: 0 = none */
 	enum wh_nbd_tls_mode tls_mode;
@@ -185,6 +192,8 @@ static int parse_value(struct serve *s, int id, const char *value)
 		return disk_parse_format(value, &d->format);
 	case OPTION_CACHE:
 		return disk_parse_cache(value, &s->cache);
+	case OPTION_FOLLOW:
+		return disk_parse_follow(value, &s->follow);
 	case OPTION_AIO:
 		return disk_parse_aio(value, &s->aio);
 	case OPTION_CACHE_SIZE:
@@ -225,6 +234,7 @@ static int parse(struct serve *s, int argc, char **argv)
 		bool *flag;
 	} simple[] = { { OPTION_SOCKET, &s->socket, 0 },
 		       { OPTION_BIND, &s->bind, 0 },
+		       { OPTION_SNAPSHOT, &s->snapshot, 0 },
 		       { OPTION_NAME, &s->disks[0].name, 0 },
 		       { OPTION_DESCRIPTION, &s->description, 0 },
 		       { OPTION_TLS_CERTIFICATES, &s->tls_config.certificates, 0 },
@@ -424,14 +434,17 @@ static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
 static int open_disk(struct serve *s, struct disk *d)
 {
 	struct wh_diag diag = { "" };
-	bool read_only = d->read_only || s->read_only;
+	bool read_only = d->read_only || s->read_only || s->snapshot;
 	struct wh_block_image_config config = { .size = sizeof config,
 						.path = d->file,
 						.format = d->format,
 						.flags = read_only ? WH_BLOCK_FILE_READ_ONLY : 0,
 						.cache = s->cache,
 						.io = s->io,
-						.cache_size = (uint32_t)s->cache_size };
+						.cache_size = (uint32_t)s->cache_size,
+						.follow = s->follow,
+						.codec = disk_codec(),
+						.snapshot = s->snapshot };
 	if (wh_block_image_open(&config, &d->image, &diag) < 0) {
 		cli_error("%s", diag.text);
 		return CLI_ERROR;
@@ -480,7 +493,8 @@ static int set_up(struct serve *s)
 			(struct wh_nbd_export){ .name = s->disks[i].name,
 						.description = i ? NULL : s->description,
 						.block = wh_block_image_block(s->disks[i].image),
-						.read_only = s->read_only || s->disks[i].read_only,
+						.read_only = s->read_only ||
+							     s->disks[i].read_only || s->snapshot,
 						.direct = s->cache == WH_BLOCK_CACHE_NONE };
 	}
 	struct wh_nbd_server_config c = { .size = sizeof c,
@@ -535,7 +549,7 @@ static int tear_down(struct serve *s)
 	return status;
 }
 
-int disk_serve(int argc, char **argv)
+static int disk_serve(int argc, char **argv)
 {
 	static struct serve s; /* one per process */
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };

@@ -13,7 +13,7 @@ const struct cli_command *const cli_commands[] = {
 };
 
 const struct program cli_programs[] = {
-	{ "disk", "make and describe disk images" },
+	{ "disk", "make, describe, change and serve disk images" },
 	{ "store", "keep files with history, branches and transactions" },
 	{ NULL, NULL },
 };

@@ -17,6 +17,7 @@ struct blockio_file {
 	bool no_punch, no_zero; /* it cannot make holes, or zeroes; also set by threads */
 	int flush_error;        /* of the first failed flush: the kernel tells it only once */
 	struct wh_blockio *io;
+	char *path; /* for names relative to it */
 };
 
 /* sys.c: one operation, done when it returns. 0 or -errno. Any thread. */

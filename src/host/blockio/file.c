@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -139,6 +140,7 @@ static void file_free(struct blockio_file *f)
 		close(f->direct_fd);
 	if (f->fd >= 0)
 		close(f->fd); /* what counts was flushed; locks go with it */
+	free(f->path);
 	free(f);
 }
 
@@ -159,8 +161,10 @@ int wh_block_file_open(const struct wh_block_file_config *config, struct wh_bloc
 	*f = (struct blockio_file){ .direct_fd = -1, .io = config->io };
 	/* Not blocking: a pipe or a terminal is refused below instead of waited for. */
 	f->fd = open(config->path, mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
-	int r = f->fd < 0 ? open_failed(config->path, errno, read_only, diag)
-			  : settle(f, config, diag);
+	f->path = strdup(config->path);
+	int r = !f->path    ? wh_diag_set(diag, -WH_ENOMEM, "%s: no memory", config->path)
+		: f->fd < 0 ? open_failed(config->path, errno, read_only, diag)
+			    : settle(f, config, diag);
 	if (r < 0) {
 		file_free(f);
 		return r;

@@ -98,6 +98,14 @@ int wh_block_file_preallocate(struct wh_block_file *file, uint64_t from, uint64_
 
 struct wh_block_image; /* an image and the files under it */
 
+/* Which files may be opened because an image names them (backing and data files)? An image from somebody else
+ * could name any. */
+enum wh_block_follow {
+	WH_BLOCK_FOLLOW_FOLDER, /* relative names without "..": in the image's folder and below */
+	WH_BLOCK_FOLLOW_NOTHING,
+	WH_BLOCK_FOLLOW_ANYTHING
+};
+
 struct wh_block_image_config {
 	size_t size; /* sizeof(struct wh_block_image_config) */
 	const char *path;
@@ -107,6 +115,10 @@ struct wh_block_image_config {
 	struct wh_blockio *io;
 	uint32_t cache_size; /* bytes of metadata kept; 0 = default */
 	struct wh_log log;
+	uint32_t open_flags; /* WH_BLOCK_OPEN_* */
+	enum wh_block_follow follow;
+	const struct wh_block_codec *codec; /* borrowed; NULL = none */
+	const char *snapshot;               /* of a read-only image; NULL = none */
 };
 
 /* Errors as of wh_block_file_open and wh_block_open; diag begins with the path. */
@@ -116,6 +128,10 @@ struct wh_block *wh_block_image_block(const struct wh_block_image *image);
 /* No request may be in flight. The error of the last flush; the image is gone in any case. NULL is
  * allowed. */
 int wh_block_image_close(struct wh_block_image *image);
+
+/* Where a file is that the image at `image_path` names, when `follow` allows it; errors as of open. */
+int wh_block_link_path(const char *image_path, const char *name, enum wh_block_follow follow,
+		       char *ret_path, size_t path_size, struct wh_diag *diag);
 
 /* malloc and free. */
 extern const struct wh_alloc wh_block_malloc;
