@@ -270,6 +270,8 @@ bool net_ip_on_link(const struct wh_net *net, const struct wh_net_ip *ip)
 
 uint32_t net_pmtu(const struct wh_net *net, const struct wh_net_ip *to, uint32_t mtu)
 {
+	if (net->pmtu_expires <= net->now) /* nearly always */
+		return mtu;
 	for (uint32_t i = 0; i < NET_PMTU_MAX; i++) {
 		const struct net_pmtu_entry *e = &net->pmtu[i];
 		if (e->expires > net->now && e->mtu < mtu && wh_net_ip_equal(&e->ip, to))
@@ -290,7 +292,8 @@ void net_pmtu_set(struct wh_net *net, const struct wh_net_ip *to, uint32_t mtu)
 		if (e->expires < slot->expires)
 			slot = e;
 	}
-	*slot = (struct net_pmtu_entry){ .ip = *to, .mtu = mtu, .expires = net->now + NET_PMTU_NS };
+	net->pmtu_expires = net->now + NET_PMTU_NS;
+	*slot = (struct net_pmtu_entry){ .ip = *to, .mtu = mtu, .expires = net->pmtu_expires };
 }
 
 int net_route(const struct wh_net *net, const struct wh_net_ip *to, struct net_route *ret)

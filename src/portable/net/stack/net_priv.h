@@ -259,6 +259,7 @@ struct wh_net {
 	struct net_neighbour neighbour[WH_NET_NEIGHBOURS_MAX];
 	struct net_timer neighbour_timer;
 	struct net_pmtu_entry pmtu[NET_PMTU_MAX];
+	uint64_t pmtu_expires; /* the last of them */
 	struct net_loop loop;
 	struct net_reassembly *reassembly; /* table, when the first fragment came */
 	struct net_timer reassembly_timer;

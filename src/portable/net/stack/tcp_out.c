@@ -395,11 +395,15 @@ void tcp_output(struct wh_net_tcp *s)
 		return;
 	if (cc && s->snd_una == s->snd_nxt && s->net->now - s->sent_at > s->rto)
 		cc->idle(&s->cc);
-	uint32_t gso_max = gso_limit(s), before = s->snd_nxt;
-	if (s->lost_bytes)
-		lost_send(s, gso_max);
-	while (!s->blocked && next_send(s, gso_max) > 0)
-		;
+	uint32_t before = s->snd_nxt;
+	if (s->lost_bytes || s->snd_nxt != s->tx_sequence + s->tx.used + s->fin_sent ||
+	    s->fin_wanted != s->fin_sent) { /* or every acknowledgement would look for the route */
+		uint32_t gso_max = gso_limit(s);
+		if (s->lost_bytes)
+			lost_send(s, gso_max);
+		while (!s->blocked && next_send(s, gso_max) > 0)
+			;
+	}
 	if (s->snd_nxt != before)
 		tcp_probe_arm(s);
 	if (s->blocked)

@@ -259,6 +259,7 @@ struct wh_net_tcp {
 struct tcp_state {
 	struct tcp_entry **bucket;
 	uint32_t bucket_count, entry_count;
+	struct tcp_entry *last; /* found last; NULL = none */
 	struct wh_list all, work, blocked, dead;
 	struct wh_list time_wait;
 	struct net_timer time_wait_timer;

@@ -21,11 +21,16 @@ static bool tuple_equal(const struct wh_net_tuple *a, const struct wh_net_tuple 
 
 struct tcp_entry *tcp_find(const struct wh_net *net, const struct wh_net_tuple *t)
 {
-	const struct tcp_state *state = tcp_state(net);
+	struct tcp_state *state = tcp_state(net);
+	/* Segments come in trains. */
+	if (state->last && tuple_equal(&state->last->tuple, t))
+		return state->last;
 	uint32_t hash = tcp_hash(net, t);
 	struct tcp_entry *e = state->bucket[hash & (state->bucket_count - 1)];
 	while (e && !(e->hash == hash && tuple_equal(&e->tuple, t)))
 		e = e->next;
+	if (e)
+		state->last = e;
 	return e;
 }
 
@@ -95,6 +100,8 @@ void tcp_remove(struct wh_net *net, struct tcp_entry *e)
 	while (*at != e)
 		at = &(*at)->next;
 	*at = e->next;
+	if (state->last == e)
+		state->last = 0;
 	e->hashed = false;
 	state->entry_count--;
 }
