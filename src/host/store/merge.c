@@ -193,6 +193,14 @@ static int merge_content(struct merge *m, const char *path, const struct side *b
 			return 0;
 		}
 	}
+	if ((ours->mode == WH_STORE_FILE || ours->mode == WH_STORE_EXECUTABLE) &&
+	    (theirs->mode == WH_STORE_FILE || theirs->mode == WH_STORE_EXECUTABLE)) {
+		int r = merge_by_rule(m, path, b.mode ? &b.id : NULL, &ours->id, &theirs->id,
+				      &ret_side->id);
+		ret_side->mode = b.mode == ours->mode ? theirs->mode : ours->mode;
+		if (r != -WH_STORE_ECONFLICT)
+			return r;
+	}
 	if (!b.mode)
 		return conflict(m, path, "default: add/add and no common ancestor", ret_side);
 	return conflict(m, path, "Changed on both branches", ret_side);
@@ -267,5 +275,9 @@ static int merge_dirs(struct merge *m, const char *path, unsigned depth, const g
 int merge_trees(struct merge *m, const git_oid *base, const git_oid *ours, const git_oid *theirs,
 		git_oid *ret_tree)
 {
-	return merge_dirs(m, "", 0, base, ours, theirs, ret_tree);
+	int r = merge_rules_load(m, ours);
+	if (r >= 0)
+		r = merge_dirs(m, "", 0, base, ours, theirs, ret_tree);
+	merge_rules_free(m);
+	return r;
 }

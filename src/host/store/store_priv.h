@@ -258,6 +258,14 @@ struct merge {
 	struct merge_rules *rules;
 };
 
+/* merge_rules.c. A merged file's id, or -WH_STORE_ECONFLICT: no rule, or it does not help. base NULL = none. */
+int merge_rules_load(struct merge *m, const git_oid *ours);
+void merge_rules_free(struct merge *m);
+int merge_by_rule(struct merge *m, const char *path, const git_oid *base, const git_oid *ours,
+		  const git_oid *theirs, git_oid *ret_id);
+int merge_json(struct wh_store *s, const char *base, const char *ours, const char *theirs,
+	       git_oid *ret_id);
+
 /* Zero ids are empty trees. 0 or -WH_STORE_ECONFLICT. */
 int merge_trees(struct merge *m, const git_oid *base, const git_oid *ours, const git_oid *theirs,
 		git_oid *ret_tree);

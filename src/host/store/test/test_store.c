@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
+#include <wherry/base/hash.h>
 #include <wherry/store.h>
 #include <wherry/test.h>
 
@@ -248,11 +249,151 @@ static void concurrent(void)
 	end();
 }
 
+/* Both sides change `path`; what comes out, or NULL for a conflict. */
+static void rule_gives(const char *path, const char *base, const char *ours, const char *theirs,
+		       const char *wanted)
+{
+	struct wh_store_tx *tx;
+	put("main", path, base);
+	CHECK_EQ(wh_store_tx_begin(store, "main", &tx, &diag), 0);
+	CHECK_EQ(wh_store_tx_put(tx, path, theirs, strlen(theirs), 0, &diag), 0);
+	put("main", path, ours);
+	int r = wh_store_tx_commit(tx, NULL, NULL, &diag);
+	wh_store_tx_free(tx);
+	CHECK_EQ(r, wanted ? 0 : -WH_STORE_ECONFLICT);
+	get_is("main", path, wanted ? wanted : ours);
+}
+
+static void merge_rules(void)
+{
+	begin();
+	put("main", ".wherry-merge",
+	    "# rules\n*.txt line\nlog/** union\n*.count counter\n*.json json-keys\nlast "
+	    "last-writer\nmine ours\nodd future\n");
+	rule_gives("a.txt", "1\n2\n3\n4\n5\n", "one\n2\n3\n4\n5\n", "1\n2\n3\n4\nfive\n",
+		   "one\n2\n3\n4\nfive\n");
+	rule_gives("b.txt", "1\n", "2\n", "3\n", NULL);
+	rule_gives("sub/c.txt", "1\n", "2\n1\n", "1\n", "2\n1\n");
+	rule_gives("log/x/y", "1\n", "1\n2\n", "1\n3\n", "1\n2\n3\n");
+	rule_gives("n.count", "10\n", "15\n", "8\n", "13\n");
+	rule_gives("bad.count", "10\n", "x\n", "8\n", NULL);
+	rule_gives("big.count", "-1", "9223372036854775807", "5", NULL);
+	rule_gives("last", "1", "2", "3", "3");
+	rule_gives("mine", "1", "2", "3", "2");
+	rule_gives("odd", "1", "2", "3", NULL);
+	rule_gives("none", "1", "2", "3", NULL);
+	rule_gives("bad.json", "{}", "{\"a\":1}", "{\"a\":2}", NULL);
+	rule_gives("no.json", "{}", "{\"a\":1}", "not json", NULL);
+	put("main", "k.json", "{\"a\":1,\"o\":{\"x\":1,\"y\":2},\"gone\":0}");
+	struct wh_store_tx *tx;
+	void *data;
+	size_t size;
+	CHECK_EQ(wh_store_tx_begin(store, "main", &tx, &diag), 0);
+	CHECK_EQ(wh_store_tx_put(tx, "k.json", "{\"a\":1,\"o\":{\"x\":5,\"y\":2},\"new\":[1]}", 37,
+				 0, &diag),
+		 0);
+	put("main", "k.json", "{\"a\":2,\"o\":{\"x\":1,\"y\":3},\"gone\":0}");
+	CHECK_EQ(wh_store_tx_commit(tx, NULL, NULL, &diag), 0);
+	wh_store_tx_free(tx);
+	CHECK_EQ(wh_store_tx_begin(store, "main", &tx, &diag), 0);
+	CHECK_EQ(wh_store_tx_get(tx, "k.json", &data, &size), 0);
+	char flat[200];
+	size_t n = 0;
+	for (const char *p = data; *p; p++)
+		if (*p != ' ' && *p != '\n' && *p != '\t')
+			flat[n++] = *p;
+	flat[n] = 0;
+	free(data);
+	wh_store_tx_free(tx);
+	CHECK_STR(flat, "{\"a\":2,\"o\":{\"x\":5,\"y\":3},\"new\":[1]}");
+	end();
+}
+
+static void path_of(unsigned p, char *to, size_t max)
+{
+	if (p % 3)
+		snprintf(to, max, "d%u/f%u", p % 3, p);
+	else
+		snprintf(to, max, "f%u", p);
+}
+
+/* Random changes from several transactions at once, against a model: paths to values, with the merge's rules. */
+static void random_operations(void)
+{
+	enum { TXS = 4, PATHS = 12 };
+	struct wh_store_tx *tx[TXS] = { NULL };
+	int value[PATHS], base[TXS][PATHS], mine[TXS][PATHS]; /* 0 = not there */
+	uint64_t state = test_seed();
+	char path[16], text[16];
+	begin();
+	memset(value, 0, sizeof value);
+	for (int step = 0; step < 3000; step++) {
+		unsigned t = wh_random_next(&state) % TXS, p = wh_random_next(&state) % PATHS;
+		path_of(p, path, sizeof path);
+		if (!tx[t]) {
+			CHECK_EQ(wh_store_tx_begin(store, "main", &tx[t], &diag), 0);
+			memcpy(base[t], value, sizeof value);
+			memcpy(mine[t], value, sizeof value);
+		}
+		switch (wh_random_next(&state) % 8) {
+		case 0: { /* commit */
+			int merged[PATHS];
+			bool conflict = false;
+			for (int i = 0; i < PATHS; i++) {
+				int b = base[t][i], o = value[i], m = mine[t][i];
+				merged[i] = o == m || m == b ? o : m;
+				conflict |= o != m && m != b && o != b;
+			}
+			diag.text[0] = 0;
+			int r = wh_store_tx_commit(tx[t], NULL, NULL, &diag);
+			CHECK_EQ(r, conflict ? -WH_STORE_ECONFLICT : 0);
+			if (!conflict)
+				memcpy(value, merged, sizeof value);
+			wh_store_tx_free(tx[t]);
+			tx[t] = NULL;
+			break;
+		}
+		case 1:
+			CHECK_EQ(wh_store_tx_remove(tx[t], path, NULL),
+				 mine[t][p] ? 0 : -WH_ENOENT);
+			mine[t][p] = 0;
+			break;
+		case 2: { /* look */
+			void *data;
+			size_t size;
+			int r = wh_store_tx_get(tx[t], path, &data, &size);
+			CHECK_EQ(r, mine[t][p] ? 0 : -WH_ENOENT);
+			if (r >= 0) {
+				CHECK_EQ(atoi(data), mine[t][p]);
+				free(data);
+			}
+			break;
+		}
+		default: {
+			int v = 1 + (int)(wh_random_next(&state) % 3);
+			int n = snprintf(text, sizeof text, "%d", v);
+			CHECK_EQ(wh_store_tx_put(tx[t], path, text, (size_t)n, 0, &diag), 0);
+			mine[t][p] = v;
+		}
+		}
+	}
+	for (int t = 0; t < TXS; t++)
+		wh_store_tx_free(tx[t]);
+	for (unsigned p = 0; p < PATHS; p++) {
+		path_of(p, path, sizeof path);
+		snprintf(text, sizeof text, "%d", value[p]);
+		get_is("main", path, value[p] ? text : NULL);
+	}
+	end();
+}
+
 int main(void)
 {
 	RUN(commits);
 	RUN(removes);
 	RUN(merge_vector);
 	RUN(concurrent);
+	RUN(merge_rules);
+	RUN(random_operations);
 	return test_end();
 }
