@@ -108,6 +108,9 @@ const struct cli_command cli_command_net = {
 
 #define ACTIVATION_MS 60000u /* what clients wait for --activate's doing */
 
+/* A question and its answer through a host's loopback take half of it; a halted processor as long to wake. */
+#define SPIN_NS 50000u
+
 struct net {
 	struct net_options options;
 	struct wh_log log;
@@ -466,6 +469,8 @@ static int gateway_start(struct net *n)
 	struct wh_diag diag = { "" };
 	splice_start(n, &config);
 	int error = wh_loop_new(&n->loop);
+	if (!error)
+		wh_loop_spin(n->loop, SPIN_NS);
 	if (!error)
 		error = wh_gateway_new(&config, n->loop, &n->gateway, &diag);
 	if (!error && !n->options.serve)

@@ -15,6 +15,9 @@
 #include <wherry/os.h>
 #include <wherry/tap.h>
 
+/* While frames come singly, only each so-many-th wake looks for a second one: the look costs as much as
+ * the frame. */
+#define SINGLES 8u
 /* Frames per wake: 64 of 64 KiB are 4 MiB, about half a millisecond. */
 #define BURST_MAX 64u
 #define BUFFER_SIZE (WH_NET_FRAME_SIZE_MAX + 64u)
@@ -34,7 +37,9 @@ struct wh_net_tap {
 	void (*gone)(void *ctx);
 	void *ctx;
 	bool ended;
-	bool held; /* `frame` was not taken: present it again first */
+	bool single;      /* the last look found no second frame */
+	uint32_t singles; /* wakes since then */
+	bool held;        /* `frame` was not taken: present it again first */
 	struct wh_net_frame frame;
 	struct wh_iov iov;
 	struct wh_net_tap_stats stats;
@@ -94,8 +99,13 @@ static void readable(struct wh_loop_fd *watch, uint32_t events)
 	}
 	if (!t->port.receive || t->held)
 		return;
-	for (uint32_t i = 0; i < BURST_MAX && frame_receive(t); i++)
-		;
+	uint32_t limit = t->single && ++t->singles < SINGLES ? 1 : BURST_MAX, count = 0;
+	while (count < limit && frame_receive(t))
+		count++;
+	if (limit > 1) {
+		t->single = count < 2;
+		t->singles = 0;
+	}
 	if (t->held)
 		(void)wh_loop_modify(t->loop, watch, watch->events & ~WH_LOOP_READ);
 	if (t->port.receive_done)

@@ -4,7 +4,7 @@
  *
  * Goals: what either side accepted is never dropped; the guest's window is the room in the stack's
  * ring, which empties as the host socket takes bytes; half-close, RST and refusal pass
- * through; few system calls: per short connection socket, option, connect, one epoll_ctl, two
+ * through; few system calls: per short connection socket, connect, one epoll_ctl, two
  * reads, one write, close.
  *
  * States and their ways out (fd and tcp are both there unless said):
@@ -59,6 +59,8 @@ struct tcp_flow {
 	bool inbound; /* a client of a published port */
 	bool try4;    /* the guest refused IPv6: use IPv4 */
 	bool host_readable, host_writable, host_hangup;
+	bool host_written;
+	bool nodelay;   /* the host socket waits for no acknowledgement */
 	bool host_end;  /* end of file was read */
 	bool host_shut; /* our side of the host socket was shut */
 };
@@ -206,12 +208,25 @@ static bool pump_in(struct tcp_flow *flow)
 	return true;
 }
 
+/* The guest's stack has decided what goes in one segment. A first one goes at once anyway: a short
+ * connection needs no option. */
+static void host_nodelay(struct tcp_flow *flow)
+{
+	if (flow->nodelay)
+		return;
+	if (flow->host_written)
+		(void)socket_set(flow->gateway, flow->watch.fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	flow->nodelay = flow->host_written;
+	flow->host_written = true;
+}
+
 static bool pump_out(struct tcp_flow *flow)
 {
 	struct wh_gateway *gateway = flow->gateway;
 	struct wh_iov iov[2];
 	uint32_t size;
 	while (flow->host_writable && (size = wh_net_tcp_peek(flow->tcp, iov)) > 0) {
+		host_nodelay(flow);
 		long n = socket_send(gateway, flow->watch.fd, NULL, iov, iov[1].size ? 2 : 1);
 		gateway->touched = true;
 		if (n == -WH_EINTR)
@@ -262,6 +277,7 @@ static uint32_t guest_data(struct wh_net_tcp *s, const struct wh_iov *iov, uint3
 	if (size < DIRECT_SIZE_MIN || count > DIRECT_IOV_MAX || flow->state != OPEN ||
 	    !flow->host_writable)
 		return 0;
+	host_nodelay(flow);
 	long n = socket_send(flow->gateway, flow->watch.fd, NULL, iov, count);
 	if (n < (long)size)
 		flow->host_writable = n < 0 && n != -WH_EAGAIN; /* errors: the next write sees it */
@@ -316,8 +332,6 @@ static int host_connect(struct tcp_flow *flow, const struct wh_net_end *to, cons
 		/* No such file, no permission, a full backlog: nobody listens. */
 		return error && error != -WH_EINPROGRESS ? -WH_ECONNREFUSED : error;
 	}
-	/* The guest's stack has decided what goes in one segment. */
-	(void)socket_set(gateway, fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	socklen_t size = address_from_end(to, &address);
 	return gateway->host->connect(gateway->host_ctx, fd, &address.any, size);
 }
@@ -444,6 +458,7 @@ void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
 	gateway->stats.tcp_in_accepted++;
 	flow->client = *client;
 	flow->inbound = true;
+	flow->nodelay = true; /* as its listener */
 	pending_begin(flow, rule);
 	if (guest_connect(flow))
 		client_give_up(flow);

@@ -39,7 +39,12 @@
 #define TIMEOUT_NS (120 * GATEWAY_S)
 /* Datagrams read from one socket per event, so that a busy one leaves room for others. */
 #define UDP_BATCH_MAX 64
+/* While they come singly, only each so-many-th event looks for a second one. */
+#define UDP_SINGLES 8u
 #define UDP_ERRORS_MAX 8
+/* Of a socket that had so many at once, as far as the system lets us: bursts come faster than a guest takes them. */
+#define UDP_BURST 8
+#define UDP_RECEIVE_BUFFER (1 << 20)
 #define SHOWN_PORT_TRIES 8
 /* More segments in a call save little, and a receiver's default buffer holds few bursts of 64. The size
  * is that of the largest IP packet. */
@@ -66,7 +71,10 @@ struct udp_flow {
 	struct wh_net_ip local;          /* which address of the host the client used */
 	struct udp_flow *client_next;    /* in the bucket by client */
 	bool is4;
-	bool no_batch; /* the kernel does not cut for this way: old, or a small MTU */
+	bool single;      /* the last look found no second datagram */
+	uint32_t singles; /* events since then */
+	bool large;       /* UDP_RECEIVE_BUFFER was asked for */
+	bool no_batch;    /* the kernel does not cut for this way: old, or a small MTU */
 };
 
 /* Datagrams of one flow to one peer, all of `segment` bytes but perhaps the last. */
@@ -399,11 +407,21 @@ static void flow_readable(struct wh_loop_fd *watch, uint32_t events)
 		read_pause(gateway, watch);
 		return;
 	}
-	for (int i = 0; i < UDP_BATCH_MAX; i++) {
+	int limit = flow->single && ++flow->singles < UDP_SINGLES ? 1 : UDP_BATCH_MAX;
+	if (limit > 1)
+		flow->singles = 0;
+	for (int i = 0; i < limit; i++) {
 		struct wh_iov iov = { udp->buffer, sizeof udp->buffer };
 		struct wh_net_tuple tuple = { .remote = flow->guest };
 		struct wh_net_end peer;
 		long n = socket_receive(gateway, watch->fd, &iov, 1, &peer);
+		if (limit > 1 && i < 2)
+			flow->single = n == -WH_EAGAIN;
+		if (i == UDP_BURST && !flow->large) {
+			flow->large = true;
+			(void)socket_set(gateway, watch->fd, SOL_SOCKET, SO_RCVBUF,
+					 UDP_RECEIVE_BUFFER); /* the usual one does as well */
+		}
 		if (n == -WH_EAGAIN || n == -WH_EINTR)
 			return;
 		if (n < 0 || !filter_has(flow, &peer.ip) ||

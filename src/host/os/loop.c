@@ -10,6 +10,7 @@
 #include <wherry/loop.h>
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -22,6 +23,13 @@
 /* Events taken per sleep: more than a busy gateway has ready at once, 768 bytes. */
 #define SETTLE_ROUNDS_MAX 16 /* then the caller is called back instead */
 #define LOOP_EVENTS_MAX 64
+/* Looks before sleeps that found nothing in a row: from then on only each so-many-th sleep is preceded by one. */
+#define SPIN_MISSES_MAX 6u
+/* Longer work than this, or events of others than the last few, are no ping-pong: whoever is fed needs the processor,
+ * and a loop that looks around has used up its turn when work comes. So many sleeps are then without a look. */
+#define SPIN_WORK_NS 60000u
+#define SPIN_WATCHES 4u
+#define SPIN_STRANGER_SKIP 32u
 
 struct wh_loop {
 	int epoll_fd;
@@ -30,6 +38,9 @@ struct wh_loop {
 	bool stepping, expiring, stopped;
 	int status;
 	bool no_pwait2; /* kernel before 5.11: milliseconds only */
+	uint32_t spin_ns, spin_misses, spin_skip;
+	struct wh_loop_fd *spin_recent[SPIN_WATCHES];
+	uint32_t spin_place;
 	uint64_t now_ns;
 	struct wh_loop_timer *timers; /* root: the earliest */
 	struct wh_list hooks;
@@ -283,6 +294,49 @@ static int sleep_wait(struct wh_loop *loop, int64_t limit_ns)
 	return n < 0 ? -errno : n;
 }
 
+/* Looks for events for a while before it sleeps: waking a processor that has halted takes longer than many an answer
+ * takes to come. Others that want this processor have it. Looks that find nothing become rare, so that who has no such
+ * answers pays nothing. */
+static int spin_wait(struct wh_loop *loop, int64_t limit_ns)
+{
+	if (limit_ns > 0 && limit_ns < loop->spin_ns)
+		return 0;
+	if (loop->spin_skip) {
+		loop->spin_skip--;
+		return 0;
+	}
+	uint64_t now_ns = clock_now(), end_ns = now_ns + loop->spin_ns;
+	if (loop->now_ns && now_ns - loop->now_ns > SPIN_WORK_NS)
+		return 0;
+	do {
+		int n = epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS_MAX, 0);
+		if (n) {
+			loop->spin_misses = 0;
+			return n < 0 ? -errno : n;
+		}
+		sched_yield();
+	} while (clock_now() < end_ns);
+	if (loop->spin_misses < SPIN_MISSES_MAX)
+		loop->spin_misses++;
+	loop->spin_skip = (1u << loop->spin_misses) - 1;
+	return 0;
+}
+
+void wh_loop_spin(struct wh_loop *loop, uint32_t ns)
+{
+	loop->spin_ns = ns;
+}
+
+/* Is it one of the few that take turns? */
+static void spin_note(struct wh_loop *loop, struct wh_loop_fd *watch)
+{
+	for (uint32_t i = 0; i < SPIN_WATCHES; i++)
+		if (loop->spin_recent[i] == watch)
+			return;
+	loop->spin_recent[loop->spin_place++ % SPIN_WATCHES] = watch;
+	loop->spin_skip = SPIN_STRANGER_SKIP;
+}
+
 static int dispatch(struct wh_loop *loop)
 {
 	int ran = 0;
@@ -298,6 +352,8 @@ static int dispatch(struct wh_loop *loop)
 			events |= WH_LOOP_WRITE;
 		if (event->events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP))
 			events |= WH_LOOP_HANGUP;
+		if (loop->spin_ns)
+			spin_note(loop, watch);
 		watch->fn(watch, events);
 		ran++;
 	}
@@ -326,7 +382,10 @@ static int round_once(struct wh_loop *loop, int timeout_ms)
 	bool busy = hooks_run(loop, true);
 	if (busy || loop->stopped || __atomic_load_n(&loop->wake_pending, __ATOMIC_ACQUIRE))
 		timeout_ms = 0;
-	int n = sleep_wait(loop, sleep_limit(loop, timeout_ms));
+	int64_t limit_ns = sleep_limit(loop, timeout_ms);
+	int n = loop->spin_ns && limit_ns ? spin_wait(loop, limit_ns) : 0;
+	if (!n)
+		n = sleep_wait(loop, limit_ns);
 	loop->now_ns = 0; /* asked for when somebody wants it: a short life needs no clock */
 	__atomic_store_n(&loop->wake_pending, 0, __ATOMIC_RELEASE);
 	if (n < 0 && n != -EINTR) {

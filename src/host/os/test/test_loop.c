@@ -273,6 +273,36 @@ static void run_until_stop(void)
 	wh_loop_free(NULL);
 }
 
+/* Looking before sleeping changes nothing but when things are noticed. */
+static void looks_before_it_sleeps(void)
+{
+	struct pipe_watch p = { 0 };
+	struct wh_loop_timer timer;
+	setup();
+	wh_loop_spin(loop, 20000);
+	pair_open(&p, WH_LOOP_READ);
+	for (unsigned i = 1; i <= 300; i++) { /* found at once, by a look or by a sleep */
+		char byte;
+		CHECK_EQ(write(p.other, "x", 1), 1);
+		CHECK_EQ(wh_loop_step(loop, -1), 1);
+		CHECK_EQ(p.calls, i);
+		CHECK_EQ(read(p.watch.fd, &byte, 1), 1);
+		/* nothing comes: looks become rare, limits hold */
+		CHECK_EQ(wh_loop_step(loop, i % 2), 0);
+	}
+	wh_loop_timer_init(&timer, note_timer, NULL);
+	for (int i = 0; i < 100; i++) { /* deadlines shorter and longer than a look */
+		unsigned earlier = fired;
+		uint64_t deadline = wh_loop_now(loop) + (uint64_t)i * 1000;
+		wh_loop_timer_start(loop, &timer, deadline);
+		while (fired == earlier)
+			CHECK(wh_loop_step(loop, -1) >= 0);
+		CHECK(wh_loop_now(loop) >= deadline);
+	}
+	pair_close(&p);
+	wh_loop_free(loop);
+}
+
 int main(void)
 {
 	RUN(reads_and_hangs_up);
@@ -285,5 +315,6 @@ int main(void)
 	RUN(hooks_surround_the_sleep);
 	RUN(wake_ends_sleep);
 	RUN(run_until_stop);
+	RUN(looks_before_it_sleeps);
 	return test_end();
 }

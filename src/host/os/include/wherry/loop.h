@@ -101,6 +101,9 @@ void wh_loop_wake(struct wh_loop *loop);
  * be out of descriptors by then. 0 or -errno. */
 int wh_loop_wake_prepare(struct wh_loop *loop);
 int wh_loop_fd(const struct wh_loop *loop);
+/* Looks for events for so long before each sleep, as long as that finds some; 0 = never, as at first. For loops whose
+ * answers come within some ten microseconds: a processor that sleeps wakes up late. */
+void wh_loop_spin(struct wh_loop *loop, uint32_t ns);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
