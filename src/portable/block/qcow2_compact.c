@@ -313,7 +313,7 @@ static int finish_batch(struct wh_block_compaction *c, uint32_t n)
 	for (uint32_t i = 0; i < n && r >= 0; i++)
 		r = copy(c, &c->move[i]);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_COMPACT_COPY);
 	if (r < 0) {
 		for (uint32_t i = 0; i < n; i++)
 			drop_counts(s, &c->move[i], c->move[i].count);
@@ -322,7 +322,7 @@ static int finish_batch(struct wh_block_compaction *c, uint32_t n)
 	for (uint32_t i = 0; i < n && r >= 0; i++)
 		r = repoint(c, &c->move[i]);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_COMPACT_POINT);
 	/* From here on memory is what the disk is; where that is not known, both places stay counted. */
 	qcow2_unpacked_free(s);
 	int again = qcow2_reload(s);
@@ -392,7 +392,7 @@ static int move_rt(struct qcow2 *s)
 	r = qcow2_write_sectors(s, cluster << s->cluster_bits, s->rt, s->rt_size, s->rt_dirty,
 				&any);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_COMPACT_RT);
 	memset(s->rt_dirty, false, (s->rt_size + 63) / 64);
 	if (r < 0) {
 		qcow2_unalloc(s, cluster, clusters);
@@ -401,7 +401,7 @@ static int move_rt(struct qcow2 *s)
 	wh_store_be64(b, cluster << s->cluster_bits);
 	r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_RT_OFFSET, b, sizeof b);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_COMPACT_RT_SWITCH);
 	if (r < 0) {
 		s->b.failed = true; /* which table counts is not known any more */
 		return r;
@@ -448,7 +448,7 @@ static int cut(struct qcow2 *s)
 		return r;
 	s->file_clusters = s->fresh = n;
 	s->packed_at = 0;
-	return block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+	return qcow2_barrier(s, QCOW2_BARRIER_CUT);
 }
 
 /* ---- the steps ---- */

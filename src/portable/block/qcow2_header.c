@@ -24,7 +24,7 @@ int qcow2_mark_dirty(struct qcow2 *s, bool dirty)
 		value |= QCOW2_INCOMPATIBLE_DIRTY;
 	int r = qcow2_header_store64(s, QCOW2_H_INCOMPATIBLE, value);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_DIRTY);
 	if (r >= 0)
 		s->incompatible = value;
 	return r;
@@ -177,6 +177,6 @@ int qcow2_invalidate_bitmaps(struct qcow2 *s)
 		at += size;
 	}
 	if (r >= 0 && changed)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_BITMAPS);
 	return r;
 }

@@ -75,7 +75,7 @@ int qcow2_touch(struct qcow2 *s)
 		r = qcow2_header_store64(s, QCOW2_H_AUTOCLEAR,
 					 s->autoclear & QCOW2_AUTOCLEAR_KNOWN);
 		if (r >= 0)
-			r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+			r = qcow2_barrier(s, QCOW2_BARRIER_AUTOCLEAR);
 	}
 	if (r < 0)
 		return r;

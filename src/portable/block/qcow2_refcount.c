@@ -261,7 +261,7 @@ static int growth_write(struct qcow2 *s, uint64_t at, const struct growth *g)
 		r = qcow2_write_sectors(s, s->rt_offset, s->rt, s->rt_size, s->rt_dirty,
 					&s->rt_any);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_GROWTH);
 	return r;
 }
 
@@ -272,7 +272,7 @@ static int growth_switch(struct qcow2 *s)
 	wh_store_be32(b + 8, s->rt_clusters);
 	int r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_RT_OFFSET, b, sizeof b);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_GROWTH_SWITCH);
 	return r;
 }
 

@@ -91,14 +91,14 @@ int qcow2_rebuild(struct qcow2_refs *r)
 	if (e >= 0)
 		e = write_table(r, &p);
 	if (e >= 0)
-		e = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		e = qcow2_barrier(s, QCOW2_BARRIER_REBUILD);
 	if (e < 0)
 		return e;
 	wh_store_be64(b, p.start << s->cluster_bits);
 	wh_store_be32(b + 8, (uint32_t)p.table_clusters);
 	e = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_RT_OFFSET, b, sizeof b);
 	if (e >= 0)
-		e = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		e = qcow2_barrier(s, QCOW2_BARRIER_REBUILD_SWITCH);
 	s->file_clusters = s->fresh = p.start + p.table_clusters + p.blocks;
 	return e;
 }
@@ -122,7 +122,7 @@ static int flags_clear(struct qcow2 *s)
 		return 0;
 	int e = qcow2_header_store64(s, QCOW2_H_INCOMPATIBLE, value);
 	if (e >= 0)
-		e = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		e = qcow2_barrier(s, QCOW2_BARRIER_CLEAN);
 	if (e >= 0) {
 		s->incompatible = value;
 		s->corrupt = false;
@@ -137,7 +137,7 @@ static int finish_all(struct qcow2_refs *r)
 	uint64_t before = r->c->corruptions - r->c->corruptions_fixed;
 	int e = r->rebuild ? qcow2_rebuild(r) : 0;
 	if (e >= 0)
-		e = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		e = qcow2_barrier(s, QCOW2_BARRIER_REPAIR_DROP);
 	if (e >= 0) {
 		r->c->corruptions_fixed += before;
 		r->c->leaks_fixed = r->c->leaks;
@@ -160,7 +160,7 @@ static int check_and_repair(struct qcow2_refs *r, uint32_t repair)
 	if (e >= 0 && all)
 		e = drop_l1(s);
 	if (e >= 0 && r->dropped)
-		e = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		e = qcow2_barrier(s, QCOW2_BARRIER_REPAIR_COUNTS);
 	if (e >= 0)
 		e = qcow2_counts_compare(r, repair);
 	if (e >= 0 && all)
@@ -176,7 +176,7 @@ static int check_and_repair(struct qcow2_refs *r, uint32_t repair)
 		e = qcow2_write_sectors(s, s->l1_offset, s->l1, s->l1_size, s->l1_dirty,
 					&s->l1_any);
 	if (e >= 0)
-		e = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		e = qcow2_barrier(s, QCOW2_BARRIER_REPAIR);
 	if (e >= 0 && all && !r->c->errors)
 		e = flags_clear(s);
 	qcow2_caches_drop(s);

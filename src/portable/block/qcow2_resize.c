@@ -118,7 +118,7 @@ static int qcow2_resize(struct qcow2 *s, uint64_t size, struct wh_diag *diag)
 	if (r >= 0)
 		r = qcow2_header_store64(s, QCOW2_H_SIZE, size);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_SIZE);
 	if (r >= 0)
 		s->b.size = size;
 	if (r >= 0 && less && s->data_raw)
@@ -189,13 +189,13 @@ static int store_header(struct qcow2 *s, const uint8_t *old, const uint8_t *b)
 		r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, WH_BLOCK_SECTOR,
 				 (void *)(uintptr_t)(b + WH_BLOCK_SECTOR), rest);
 		if (r >= 0)
-			r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+			r = qcow2_barrier(s, QCOW2_BARRIER_HEADER_TAIL);
 	}
 	if (r >= 0)
 		r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, 0, (void *)(uintptr_t)b,
 				 WH_BLOCK_SECTOR);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_HEADER);
 	return r;
 }
 
@@ -340,7 +340,7 @@ int wh_block_amend(struct wh_block *block, const struct wh_block_amend *amend, s
 		value |= amend->lazy_refcounts ? QCOW2_COMPATIBLE_LAZY : 0;
 		r = qcow2_header_store64(s, QCOW2_H_COMPATIBLE, value);
 		if (r >= 0)
-			r = block_io_now(block, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+			r = qcow2_barrier(s, QCOW2_BARRIER_HEADER);
 		if (r < 0)
 			return wh_diag_set(diag, r, "the header cannot be written");
 		s->compatible = value;

@@ -342,7 +342,7 @@ static int switch_table(struct qcow2 *s, uint64_t offset, uint32_t count)
 		return r;
 	r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_SNAPSHOTS, b, sizeof b);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_SNAPSHOTS);
 	if (r < 0) {
 		s->b.failed = true; /* which table counts is not known any more */
 		return r;
@@ -472,7 +472,7 @@ static int switch_l1(struct qcow2 *s, uint64_t l1_offset, uint32_t l1_size, uint
 	wh_store_be64(b + QCOW2_H_L1_OFFSET - QCOW2_H_SIZE, l1_offset);
 	r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_SIZE, b, sizeof b);
 	if (r >= 0)
-		r = block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		r = qcow2_barrier(s, QCOW2_BARRIER_L1_SWITCH);
 	if (r < 0)
 		s->b.failed = true;
 	return r;

@@ -72,13 +72,14 @@ static void table_done(struct wh_block_io *io, int result)
 	later(s);
 }
 
-static void start_flush(struct qcow2 *s)
+static void start_flush(struct qcow2 *s, enum qcow2_barrier why)
 {
 	struct wh_block_file *files[2] = { &s->b.file, &s->b.data };
 	for (int i = 0; i < (s->data_file ? 2 : 1); i++) {
 		struct wh_block_io *io = &s->sync.io[i];
 		*io = (struct wh_block_io){ .kind = WH_BLOCK_IO_FLUSH,
-					    .flags = s->sync.now ? WH_BLOCK_IO_NOW : 0,
+					    .flags = (s->sync.now ? WH_BLOCK_IO_NOW : 0) |
+						     WH_BLOCK_IO_WHY(why),
 					    .done = flush_done,
 					    .ctx = s };
 		s->sync.outstanding++;
@@ -139,12 +140,9 @@ int qcow2_write_sectors(struct qcow2 *s, uint64_t offset, const uint64_t *entrie
 	return 0;
 }
 
-int qcow2_flush_files(struct qcow2 *s)
+int qcow2_barrier(struct qcow2 *s, enum qcow2_barrier why)
 {
-	int r = 0;
-	if (s->data_file)
-		r = block_file_now(&s->b, &s->b.data, WH_BLOCK_IO_FLUSH, 0, 0, 0, 0);
-	return r < 0 ? r : block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+	return block_file_now(&s->b, &s->b.file, WH_BLOCK_IO_FLUSH, WH_BLOCK_IO_WHY(why), 0, 0, 0);
 }
 
 /* ---- clusters that are on their way out ---- */
@@ -240,7 +238,7 @@ static bool begin(struct qcow2 *s)
 		return start_tables(s, true);
 	case LINKED:
 		if ((s->linked && (l2_dirty(s) || s->l1_any)) || s->rt_any)
-			start_flush(s);
+			start_flush(s, QCOW2_BARRIER_LINKED);
 		break;
 	case RT:
 		r = qcow2_write_sectors(s, s->rt_offset, s->rt, s->rt_size, s->rt_dirty,
@@ -250,12 +248,12 @@ static bool begin(struct qcow2 *s)
 		ended(s, WH_BLOCK_IO_WRITE, r);
 		break;
 	case RT_FLUSH:
-		start_flush(s);
+		start_flush(s, QCOW2_BARRIER_RT);
 		break;
 	case L2:
 		return start_tables(s, false);
 	case L2_FLUSH:
-		start_flush(s);
+		start_flush(s, QCOW2_BARRIER_L2);
 		break;
 	case L1:
 		r = qcow2_write_sectors(s, s->l1_offset, s->l1, s->l1_size, s->l1_dirty,
@@ -266,7 +264,7 @@ static bool begin(struct qcow2 *s)
 	case FINAL:
 		s->linked = false;
 		if (s->sync.flush)
-			start_flush(s);
+			start_flush(s, QCOW2_BARRIER_FINAL);
 		break;
 	default:
 		if (!s->sync.flush)

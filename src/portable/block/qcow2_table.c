@@ -93,7 +93,7 @@ int qcow2_corrupted(struct qcow2 *s, const char *what, uint64_t where)
 		s->incompatible |= QCOW2_INCOMPATIBLE_CORRUPT;
 		/* The answer is an error in any case; a failure here cannot make it worse. */
 		(void)qcow2_header_store64(s, QCOW2_H_INCOMPATIBLE, s->incompatible);
-		(void)block_io_now(&s->b, WH_BLOCK_IO_FLUSH, 0, 0, 0);
+		(void)qcow2_barrier(s, QCOW2_BARRIER_CORRUPT);
 	}
 	s->corrupt = true;
 	return -WH_EIO;

@@ -49,15 +49,16 @@ static void apply(struct mem_file *m, enum wh_block_io_kind kind, uint64_t offse
 	}
 }
 
-static void record(struct mem_file *m, const struct wh_block_io *io, const uint8_t *data)
+static void record(struct mem_file *of, const struct wh_block_io *io, const uint8_t *data)
 {
+	struct mem_file *m = of->log;
 	if (m->op_count == m->op_room) {
 		m->op_room = m->op_room * 2 + 64;
 		m->op = realloc(m->op, m->op_room * sizeof *m->op);
 		CHECK(m->op);
 	}
 	struct mem_op *op = &m->op[m->op_count++];
-	*op = (struct mem_op){ io->kind, io->offset, io->size, 0 };
+	*op = (struct mem_op){ io->kind, io->offset, io->size, 0, of };
 	if (data) {
 		op->data = malloc(io->size ? io->size : 1);
 		CHECK(op->data);
@@ -88,7 +89,9 @@ static int perform(struct mem_file *m, struct wh_block_io *io)
 		CHECK_EQ(wh_iov_read(io->iov, io->iov_count, 0, data, io->size), io->size);
 	}
 	apply(m, io->kind, io->offset, io->size, data);
-	if (m->recording)
+	if (io->kind == WH_BLOCK_IO_FLUSH && m->leave_out && io->flags >> 8 == m->leave_out)
+		return 0;
+	if (m->log)
 		record(m, io, data);
 	free(data);
 	return 0;
@@ -145,9 +148,9 @@ void mem_file_copy(struct mem_file *to, const struct mem_file *from)
 		memcpy(to->data, from->data, from->size);
 }
 
-void mem_file_record(struct mem_file *m)
+void mem_file_record(struct mem_file *m, struct mem_file *log)
 {
-	m->recording = true;
+	m->log = log;
 }
 
 void mem_file_replay(struct mem_file *to, const struct mem_op *op, uint64_t sectors)

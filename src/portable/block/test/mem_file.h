@@ -14,13 +14,15 @@ struct mem_op {
 	enum wh_block_io_kind kind;
 	uint64_t offset, size;
 	uint8_t *data; /* writes */
+	struct mem_file *of;
 };
 
 struct mem_file {
 	struct wh_block_file file;
 	uint8_t *data;
 	uint64_t size, room;
-	bool recording;
+	struct mem_file *log; /* who records what is done here; may be this one */
+	unsigned leave_out;   /* flushes of this name (WH_BLOCK_IO_WHY) do nothing */
 	struct mem_op *op;
 	size_t op_count, op_room;
 	unsigned long ops;     /* operations that change or flush, done so far */
@@ -36,7 +38,7 @@ struct mem_file {
 void mem_file_init(struct mem_file *m);
 void mem_file_fini(struct mem_file *m);
 void mem_file_copy(struct mem_file *to, const struct mem_file *from); /* content only */
-void mem_file_record(struct mem_file *m);                             /* from now on */
+void mem_file_record(struct mem_file *m, struct mem_file *log);       /* from now on, in log */
 /* Does one recorded operation to `to`, whole or (torn) only its first `sectors` sectors. */
 void mem_file_replay(struct mem_file *to, const struct mem_op *op, uint64_t sectors);
 /* Ends the n-th waiting operation. */

@@ -65,6 +65,8 @@ enum wh_block_io_kind {
 #define WH_BLOCK_IO_NOW 1u
 #define WH_BLOCK_IO_UNMAP 2u /* zero: space may be given back */
 #define WH_BLOCK_IO_FAST 4u  /* zero: -WH_EOPNOTSUPP rather than writing zeroes out */
+/* Bits 8-15: which of the format's barriers a flush is, for traces and tests; 0 = not said. */
+#define WH_BLOCK_IO_WHY(why) ((uint32_t)(why) << 8)
 
 struct wh_block_io {
 	enum wh_block_io_kind kind;
