@@ -7,7 +7,7 @@
  * run_devices.c makes what the options ask for, run_report.c tells people how it went.
  */
 
-#include <wherry/block.h>
+#include <wherry/block_file.h>
 #include <wherry/os.h>
 #include <wherry/vmm.h>
 
@@ -26,7 +26,10 @@ struct run_disk {
 	char file[1024];
 	enum wh_block_format
 		format; /* NONE = not said: raw, unless the file looks like another one */
-	bool read_only;
+	bool read_only, no_discard;
+	char serial[24];                              /* "" = the name */
+	uint64_t requests_per_s, bytes_per_s, queues; /* 0 = no limit; 1 queue */
+	enum wh_block_cache cache;
 };
 
 struct run_volume {

@@ -180,6 +180,7 @@ static int open_disks(struct run *r)
 									 ? WH_BLOCK_FILE_READ_ONLY
 									 : 0,
 							.io = r->devices->io,
+							.cache = o->disks[i].cache,
 							.log = r->log };
 		if (wh_block_image_open(&config, &r->devices->disks[i].image, &diag) < 0) {
 			cli_error("--disk %s: %s", o->disks[i].name, diag.text);
@@ -197,7 +198,14 @@ static int attach_disks(struct run *r)
 		struct wh_dev_blk_config config = { .size = sizeof config,
 						    .block = wh_block_image_block(d->image),
 						    .name = r->options.disks[i].name,
-						    .log = r->log };
+						    .log = r->log,
+						    .loop = r->loop };
+		const struct run_disk *o = &r->options.disks[i];
+		config.serial = o->serial[0] ? o->serial : NULL;
+		config.queues = (uint32_t)o->queues;
+		config.no_discard = o->no_discard;
+		config.requests_per_s = o->requests_per_s;
+		config.bytes_per_s = o->bytes_per_s;
 		if (wh_dev_blk_new(&config, r->machine, &d->device, &diag) < 0) {
 			cli_error("--disk %s: %s", config.name, diag.text);
 			return CLI_ERROR;

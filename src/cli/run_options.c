@@ -48,7 +48,7 @@ static const struct cli_option options[] = {
 	{ OPT_ALLOW, "allow", 0, "RULE", "network: [in:]ADDR[/PREFIX]|NAME[:PORT][/tcp], * = all" },
 	{ OPT_DENY, "deny", 0, "RULE", "network: the first rule that fits decides" },
 	{ OPT_CONTROL, "control", 0, "PATH", "socket for wherry net rules, flows, expose..." },
-	{ OPT_DISK, "disk", 0, "NAME=FILE[,format=raw|qcow2][,ro]",
+	{ OPT_DISK, "disk", 0, "NAME=FILE[,format=raw|qcow2][,ro][,...]",
 	  "a disk, /dev/NAME in the guest" },
 	{ OPT_VOLUME, "volume", 'v', "DIR:PATH[:ro]", "share a folder with the guest" },
 	{ OPT_STORE, "store", 0, "NAME=REPO[@BRANCH]:PATH[,ro]", "share a store (wherry store)" },
@@ -103,6 +103,35 @@ static bool copy(char *to, size_t size, const char *from, size_t length)
 	return true;
 }
 
+/* NAME=VALUE of a disk that is not about its format. 0 or CLI_BAD. */
+static int disk_word(struct run_disk *d, const char *word, size_t size)
+{
+	char text[64], *value;
+	if (!copy(text, sizeof text, word, size) || !(value = strchr(text, '=')))
+		return CLI_BAD;
+	*value++ = '\0';
+	if (!strcmp(text, "serial"))
+		return copy(d->serial, sizeof d->serial, value, strlen(value)) ? 0 : CLI_BAD;
+	if (!strcmp(text, "iops"))
+		return cli_parse_number(value, strlen(value), UINT32_MAX, &d->requests_per_s) < 0 ||
+				       !d->requests_per_s
+			       ? CLI_BAD
+			       : 0;
+	if (!strcmp(text, "bps"))
+		return cli_parse_size(value, &d->bytes_per_s) < 0 || !d->bytes_per_s ? CLI_BAD : 0;
+	if (!strcmp(text, "queues"))
+		return cli_parse_number(value, strlen(value), 4, &d->queues) < 0 || !d->queues
+			       ? CLI_BAD
+			       : 0;
+	if (!strcmp(text, "discard")) {
+		d->no_discard = !strcmp(value, "off");
+		return d->no_discard || !strcmp(value, "on") ? 0 : CLI_BAD;
+	}
+	if (!strcmp(text, "cache"))
+		return wh_block_cache_parse(value, &d->cache) < 0 ? CLI_BAD : 0;
+	return CLI_BAD;
+}
+
 int run_disk_parse(const char *text, struct run_disk *ret_disk)
 {
 	struct run_disk d = { .read_only = false };
@@ -125,8 +154,11 @@ int run_disk_parse(const char *text, struct run_disk *ret_disk)
 			d.format = WH_BLOCK_FORMAT_QCOW2;
 		} else if (n == 10 && !memcmp(p, "format=raw", 10)) {
 			d.format = WH_BLOCK_FORMAT_RAW;
-		} else {
-			cli_error("--disk %s: known are format=raw, format=qcow2 and ro", text);
+		} else if (disk_word(&d, p, n)) {
+			cli_error("--disk %s: known are format=raw, format=qcow2, ro, serial=TEXT, "
+				  "iops=N, bps=SIZE, discard=on|off, queues=1..4, "
+				  "cache=writeback|none|unsafe",
+				  text);
 			return CLI_BAD;
 		}
 	}

@@ -18,13 +18,15 @@
 #define ZERO_SECTORS_MAX ((1u << 30) / 512) /* of one discard or write-zeroes segment */
 #define ZERO_SEGMENTS_MAX 16u
 #define SEGMENT_UNMAP 1u
+#define BURST_NS 10000000u /* how far ahead of its rate a guest may be */
+#define NS_PER_S 1000000000ull
 
 struct request {
 	struct wh_dev_blk *blk;
 	struct request *next; /* free list */
 	struct wh_block_request q;
 	uint32_t life; /* of the device when it was taken */
-	uint16_t head;
+	uint16_t head, queue;
 	bool in_flight;
 	uint32_t written; /* bytes of data for the guest, when it succeeds */
 	uint8_t *status;  /* in guest memory */
@@ -38,11 +40,17 @@ struct wh_dev_blk {
 	struct wh_block *block;
 	uint32_t life; /* goes up at each reset */
 	uint32_t in_flight;
-	bool burst; /* inside notify: one interrupt at its end */
+	uint32_t request_count; /* QUEUE_SIZE a queue */
+	bool burst;             /* inside notify: one interrupt at its end */
+	/* Limits: when the requests so far would all have been served at the rate asked for. */
+	uint64_t requests_per_s, bytes_per_s, requests_until_ns, bytes_until_ns;
+	struct wh_loop *loop;
+	struct wh_loop_timer timer;
+	uint32_t held; /* queues that wait for it, one bit each */
 	char serial[WH_VIRTIO_BLK_ID_SIZE];
 	struct request *free_list;
 	uint32_t taken; /* requests that were ever used: the others' memory is not touched */
-	struct request requests[QUEUE_SIZE];
+	struct request requests[];
 };
 
 static struct request *request_get(struct wh_dev_blk *b)
@@ -52,7 +60,7 @@ static struct request *request_get(struct wh_dev_blk *b)
 		b->free_list = r->next;
 		return r;
 	}
-	wh_assert(b->taken < QUEUE_SIZE);
+	wh_assert(b->taken < b->request_count);
 	r = &b->requests[b->taken++];
 	r->blk = b;
 	return r;
@@ -60,7 +68,7 @@ static struct request *request_get(struct wh_dev_blk *b)
 
 static bool request_left(const struct wh_dev_blk *b)
 {
-	return b->free_list || b->taken < QUEUE_SIZE;
+	return b->free_list || b->taken < b->request_count;
 }
 
 static void release(struct request *r)
@@ -75,10 +83,10 @@ static void answer(struct request *r, uint8_t status)
 	struct wh_dev_blk *b = r->blk;
 	uint32_t written = status == WH_VIRTIO_BLK_S_OK ? r->written + 1 : 1;
 	*r->status = status;
-	wh_virtio_push(&b->dev, 0, r->head, written);
+	wh_virtio_push(&b->dev, r->queue, r->head, written);
 	release(r);
 	if (!b->burst)
-		wh_virtio_raise(&b->dev, 0);
+		wh_virtio_raise(&b->dev, r->queue);
 }
 
 static uint8_t status_of(int result)
@@ -213,7 +221,7 @@ static uint8_t *status_byte(const struct wh_virtq_chain *c)
 	return (uint8_t *)last->base + last->size - 1;
 }
 
-static void take(struct wh_dev_blk *b, const struct wh_virtq_chain *c)
+static void take(struct wh_dev_blk *b, uint32_t queue, const struct wh_virtq_chain *c)
 {
 	uint8_t head[WH_VIRTIO_BLK_REQ_SIZE];
 	if (c->out_size < sizeof head || !c->in_size) {
@@ -223,6 +231,7 @@ static void take(struct wh_dev_blk *b, const struct wh_virtq_chain *c)
 	struct request *r = request_get(b);
 	r->life = b->life;
 	r->head = c->head;
+	r->queue = (uint16_t)queue;
 	r->written = r->segment = r->segment_count = 0;
 	r->status = status_byte(c);
 	wh_iov_read(c->iov, c->out_count, 0, head, sizeof head);
@@ -252,6 +261,47 @@ static void take(struct wh_dev_blk *b, const struct wh_virtq_chain *c)
 	}
 }
 
+/* ---- limits ---- */
+
+static void charge(uint64_t *until_ns, uint64_t now_ns, uint64_t rate, uint64_t amount)
+{
+	uint64_t ns = amount > UINT64_MAX / NS_PER_S ? UINT64_MAX / 2 : amount * NS_PER_S / rate;
+	*until_ns = (*until_ns > now_ns ? *until_ns : now_ns) + ns;
+}
+
+static void account(struct wh_dev_blk *b, uint64_t bytes)
+{
+	if (!b->loop)
+		return;
+	uint64_t now_ns = wh_loop_now(b->loop);
+	if (b->requests_per_s)
+		charge(&b->requests_until_ns, now_ns, b->requests_per_s, 1);
+	if (b->bytes_per_s)
+		charge(&b->bytes_until_ns, now_ns, b->bytes_per_s, bytes);
+}
+
+/* Is the guest ahead of its rate? Then the queue is looked at again when it is not any more. */
+static bool hold(struct wh_dev_blk *b, uint32_t queue)
+{
+	uint64_t until_ns =
+		b->requests_until_ns > b->bytes_until_ns ? b->requests_until_ns : b->bytes_until_ns;
+	if (!b->loop || until_ns <= wh_loop_now(b->loop) + BURST_NS)
+		return false;
+	b->held |= 1u << queue;
+	wh_loop_timer_start(b->loop, &b->timer, until_ns - BURST_NS);
+	return true;
+}
+
+static void release_held(struct wh_loop_timer *timer)
+{
+	struct wh_dev_blk *b = timer->ctx;
+	uint32_t held = b->held;
+	b->held = 0;
+	for (uint32_t i = 0; i < WH_DEV_BLK_QUEUES_MAX; i++)
+		if (held & 1u << i)
+			wh_virtio_notify(&b->dev, i);
+}
+
 static void notify(void *ctx, uint32_t queue)
 {
 	struct wh_dev_blk *b = ctx;
@@ -260,8 +310,11 @@ static void notify(void *ctx, uint32_t queue)
 	uint32_t left = WH_VIRTIO_TURN;
 	b->burst = true;
 	/* A driver that offers one head twice can have more in flight than the queue has entries. */
-	for (; left && request_left(b) && wh_virtio_pop(&b->dev, queue, &chain); left--)
-		take(b, &chain);
+	for (; left && request_left(b) && !hold(b, queue) && wh_virtio_pop(&b->dev, queue, &chain);
+	     left--) {
+		account(b, (uint64_t)chain.in_size + chain.out_size);
+		take(b, queue, &chain);
+	}
 	b->burst = false;
 	if (!left)
 		wh_virtio_again(&b->dev, queue);
@@ -281,7 +334,7 @@ static void set_config(struct wh_dev_blk *b)
 	wh_store_le64(c + WH_VIRTIO_BLK_CONFIG_CAPACITY, wh_block_size(b->block) / 512);
 	wh_store_le32(c + WH_VIRTIO_BLK_CONFIG_SEG_MAX, SEGMENTS_MAX);
 	wh_store_le32(c + WH_VIRTIO_BLK_CONFIG_BLK_SIZE, 512);
-	wh_store_le16(c + WH_VIRTIO_BLK_CONFIG_NUM_QUEUES, 1);
+	wh_store_le16(c + WH_VIRTIO_BLK_CONFIG_NUM_QUEUES, (uint16_t)b->dev.c.queue_count);
 	wh_store_le32(c + WH_VIRTIO_BLK_CONFIG_DISCARD_SECTORS_MAX, ZERO_SECTORS_MAX);
 	wh_store_le32(c + WH_VIRTIO_BLK_CONFIG_DISCARD_SEG_MAX, ZERO_SEGMENTS_MAX);
 	wh_store_le32(c + WH_VIRTIO_BLK_CONFIG_DISCARD_ALIGN, 1);
@@ -294,11 +347,23 @@ int wh_dev_blk_new(const struct wh_dev_blk_config *config, struct wh_vmm_machine
 		   struct wh_dev_blk **ret_blk, struct wh_diag *diag)
 {
 	static const struct wh_virtio_ops ops = { .notify = notify, .reset = reset };
-	struct wh_dev_blk *b = calloc(1, sizeof *b);
+	uint32_t queues = config->queues ? config->queues : 1;
+	const char *serial = config->serial ? config->serial : config->name;
+	if (queues > WH_DEV_BLK_QUEUES_MAX)
+		return wh_diag_set(diag, -WH_EINVAL, "disk %s: 1 to %u queues", config->name,
+				   WH_DEV_BLK_QUEUES_MAX);
+	wh_assert(config->loop || (!config->requests_per_s && !config->bytes_per_s));
+	uint32_t requests = queues * QUEUE_SIZE;
+	struct wh_dev_blk *b = calloc(1, sizeof *b + requests * sizeof b->requests[0]);
 	if (!b)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for disk %s", config->name);
+	b->request_count = requests;
+	b->requests_per_s = config->requests_per_s;
+	b->bytes_per_s = config->bytes_per_s;
+	b->loop = b->requests_per_s || b->bytes_per_s ? config->loop : NULL;
+	wh_loop_timer_init(&b->timer, release_held, b);
 	struct wh_virtio_config v = { .virtio_id = WH_VIRTIO_ID_BLK,
-				      .queue_count = 1,
+				      .queue_count = queues,
 				      .queue_size_max = QUEUE_SIZE,
 				      .features = WH_VIRTIO_BLK_F_SEG_MAX |
 						  WH_VIRTIO_BLK_F_BLK_SIZE | WH_VIRTIO_BLK_F_FLUSH,
@@ -308,9 +373,12 @@ int wh_dev_blk_new(const struct wh_dev_blk_config *config, struct wh_vmm_machine
 	if (wh_block_read_only(config->block))
 		v.features |= WH_VIRTIO_BLK_F_RO;
 	else
-		v.features |= WH_VIRTIO_BLK_F_DISCARD | WH_VIRTIO_BLK_F_WRITE_ZEROES;
+		v.features |= (config->no_discard ? 0 : WH_VIRTIO_BLK_F_DISCARD) |
+			      WH_VIRTIO_BLK_F_WRITE_ZEROES;
+	if (queues > 1)
+		v.features |= WH_VIRTIO_BLK_F_MQ;
 	b->block = config->block;
-	memcpy(b->serial, config->name, wh_strnlen(config->name, sizeof b->serial));
+	memcpy(b->serial, serial, wh_strnlen(serial, sizeof b->serial));
 	wh_virtio_init(&b->dev, &v);
 	set_config(b);
 	int r = wh_virtio_attach(&b->dev, machine, config->name, diag);
@@ -332,5 +400,7 @@ void wh_dev_blk_free(struct wh_dev_blk *blk)
 	if (!blk)
 		return;
 	wh_assert(!blk->in_flight);
+	if (blk->loop)
+		wh_loop_timer_stop(blk->loop, &blk->timer);
 	free(blk);
 }

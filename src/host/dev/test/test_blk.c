@@ -17,6 +17,8 @@ static struct wh_block_image *image;
 static struct wh_dev_blk *blk;
 static char path[64];
 
+static struct wh_dev_blk_config more; /* of the next set_up */
+
 static void set_up(bool read_only)
 {
 	struct wh_diag diag = { "" };
@@ -30,9 +32,10 @@ static void set_up(bool read_only)
 					    .path = path,
 					    .flags = read_only ? WH_BLOCK_FILE_READ_ONLY : 0 };
 	CHECK_EQ(wh_block_image_open(&ic, &image, &diag), 0);
-	struct wh_dev_blk_config c = { .size = sizeof c,
-				       .block = wh_block_image_block(image),
-				       .name = "thedisk" };
+	struct wh_dev_blk_config c = more;
+	c.size = sizeof c;
+	c.block = wh_block_image_block(image);
+	c.name = "thedisk";
 	CHECK_EQ(wh_dev_blk_new(&c, fake_new(), &blk, NULL), 0);
 	CHECK_EQ(wh_load_le64(fake.shm->config), DISK / 512);
 	fake_start(WH_VIRTQ_F_EVENT_IDX | WH_VIRTIO_BLK_F_FLUSH, 64);
@@ -144,10 +147,65 @@ static void refusals(void)
 	tear_down();
 }
 
+static void serial_and_queues(void)
+{
+	uint32_t n;
+	more = (struct wh_dev_blk_config){ .serial = "0123456789abcdefghijklm",
+					   .queues = 3,
+					   .no_discard = true };
+	set_up(false);
+	uint8_t *p = fake.ram + FAKE_DATA;
+	CHECK_EQ(wh_load_le16(fake.shm->config + WH_VIRTIO_BLK_CONFIG_NUM_QUEUES), 3);
+	CHECK_EQ(ask(WH_VIRTIO_BLK_T_GET_ID, 0, 0, 20, &n), 0);
+	CHECK_MEM(p + 4096, "0123456789abcdefghij", 20);
+	for (uint32_t queue = 0; queue < 3; queue++) {
+		wh_store_le32(p, WH_VIRTIO_BLK_T_IN);
+		wh_store_le64(p + 8, 0);
+		p[16] = 0xee;
+		struct wh_iov v[] = { { p, 16 }, { p + 4096, 512 }, { p + 16, 1 } };
+		CHECK_EQ(fake_ask(queue, v, 1, 2), 513); /* answered where it was asked */
+		CHECK_EQ(p[16], 0);
+	}
+	tear_down();
+	more = (struct wh_dev_blk_config){ 0 };
+}
+
+/* Twenty requests a second: the first at once, each other one 50 ms later than the one before. */
+static void limits(void)
+{
+	struct wh_loop *loop;
+	void *cookie;
+	uint32_t written;
+	CHECK_EQ(wh_loop_new(&loop), 0);
+	more = (struct wh_dev_blk_config){ .loop = loop, .requests_per_s = 20 };
+	set_up(false);
+	uint8_t *p = fake.ram + FAKE_DATA;
+	uint64_t begin = wh_loop_now(loop);
+	for (unsigned i = 0; i < 3; i++) {
+		uint8_t *at = p + 64 * i;
+		wh_store_le32(at, WH_VIRTIO_BLK_T_IN);
+		wh_store_le64(at + 8, 0);
+		struct wh_iov v[] = { { at, 16 }, { p + 4096, 512 }, { at + 16, 1 } };
+		fake_send(0, v, 1, 2, at);
+	}
+	CHECK_EQ(fake_get(0, &cookie, &written), 1);
+	CHECK_EQ(fake_get(0, &cookie, &written), 0);
+	for (unsigned got = 0; got < 2;) {
+		CHECK(wh_loop_step(loop, 10000) >= 0);
+		got += (unsigned)fake_get(0, &cookie, &written);
+	}
+	CHECK(wh_loop_now(loop) - begin >= 85000000u);
+	tear_down();
+	wh_loop_free(loop);
+	more = (struct wh_dev_blk_config){ 0 };
+}
+
 int main(void)
 {
 	RUN(reads_and_writes);
 	RUN(refusals);
+	RUN(serial_and_queues);
+	RUN(limits);
 	unlink(path);
 	return test_end();
 }

@@ -8,6 +8,7 @@
  */
 
 #include <wherry/block.h>
+#include <wherry/loop.h>
 #include <wherry/vmm.h>
 
 #ifdef __cplusplus
@@ -17,10 +18,18 @@ extern "C" {
 
 struct wh_dev_blk;
 
+#define WH_DEV_BLK_QUEUES_MAX 4u /* more virtual processors share them */
+
 struct wh_dev_blk_config {
 	size_t size;            /* sizeof(struct wh_dev_blk_config) */
 	struct wh_block *block; /* borrowed until _free */
-	const char *name;       /* NAME of --disk; also the serial, cut to 20 bytes */
+	const char *name;       /* NAME of --disk */
+	const char *serial;     /* cut to 20 bytes; NULL = name */
+	uint32_t queues;        /* 1 .. WH_DEV_BLK_QUEUES_MAX; 0 = 1 */
+	bool no_discard;        /* the guest is not offered discard */
+	/* Limits, 0 = none; a short burst is let through. They need the loop. */
+	uint64_t requests_per_s, bytes_per_s;
+	struct wh_loop *loop;
 	struct wh_log log;
 };
 
