@@ -3,7 +3,7 @@
 """`wherry disk serve` and the clients that people have: libnbd's tools, qemu-img and qemu-io, nbdkit, fio; TLS with
 certificates and keys; sockets handed over; clients that do wrong.
 
-usage: nbd.py WHERRY"""
+usage: nbd.py WHERRY [NBDKIT_PLUGIN]"""
 import hashlib
 import json
 import os
@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 WHERRY = os.path.abspath(sys.argv[1])
+PLUGIN = os.path.abspath(sys.argv[2]) if len(sys.argv) > 2 else None
 SIZE = 16 << 20
 cases = []
 
@@ -145,6 +146,27 @@ def through_nbdkit():
     with Serve("-f", "qcow2", "-x", "disk", "a.qcow2") as s:
         run("nbdkit", "-U", "-", "nbd", s.uri, "--run", 'nbdcopy "$uri" out.raw')
     check(open("in.raw", "rb").read() == open("out.raw", "rb").read(), "through nbdkit")
+
+
+@case("nbdkit", "nbdcopy", "nbdinfo", "qemu-img", "qemu-io")
+def nbdkit_plugin():
+    if not PLUGIN:
+        print("    not here: the plugin was not built (package nbdkit-plugin-dev)")
+        return
+    make("a.qcow2", "qcow2")
+    base = ["nbdkit", "-U", "-", PLUGIN, "file=a.qcow2", "format=qcow2", "--run"]
+    run(*base, 'nbdcopy "$uri" out.raw')
+    check(open("in.raw", "rb").read() == open("out.raw", "rb").read(), "read")
+    extents = json.loads(run(*base, 'nbdinfo --map --json "$uri"'))
+    check({e["description"] for e in extents} == {"data", "hole,zero"}, f"{extents}")
+    content("new.raw", 9)
+    run(*base, 'nbdcopy --flush new.raw "$uri" && qemu-io -f raw -c "write -P 3 1001 3000" -c "read -P 3 1001 3000" -c "write -z -u 1M 100k" '
+        '-c "read -P 0 1M 100k" -c "discard 4M 1M" "$uri"')
+    run("qemu-img", "check", "-q", "a.qcow2")
+    out = run("nbdkit", "-U", "-", PLUGIN, "file=a.qcow2", "--run", "true", status=1)
+    check("format" in out, out)
+    out = run("nbdkit", "-U", "-", PLUGIN, "file=a.qcow2", "format=qcow2", "nonsense=1", "--run", "true", status=1)
+    check("nonsense" in out, out)
 
 
 @case("fio")
