@@ -382,6 +382,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct wh_gateway_rule udp = { .protocol = WH_GATEWAY_UDP, .guest_port = 53 };
 	const uint8_t server[4] = { 192, 0, 2, 53 };
 	struct wh_gateway_policy policy;
+	struct wh_gateway_forward forward;
 	struct wh_gateway_flow flows[4];
 	memset(&f, 0, sizeof f);
 	f.room = 1000;
@@ -400,6 +401,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	wh_assert(wh_gateway_policy_parse("192.0.2.128/25:1-1023", true, &policy, NULL) == 0);
 	wh_assert(wh_gateway_policy_add(gateway, &policy, 0, NULL) == 0);
 	wh_gateway_dhcp6_enable(gateway);
+	wh_assert(wh_gateway_proxy_set(gateway, WH_GATEWAY_PROXY_BOTH, "u:p@192.0.2.80:3128",
+				       NULL) == 0);
+	wh_assert(wh_gateway_proxy_exclude(gateway, "*.example,192.0.2.0/26", NULL) == 0);
+	wh_assert(wh_gateway_forward_parse("8080=192.0.2.1:80", &forward, NULL) == 0);
+	wh_assert(wh_gateway_forward_add(gateway, &forward, NULL, NULL) == 0);
 	f.port = (struct wh_net_port){ .send = link_send, .mtu = 1500 };
 	wh_assert(wh_gateway_attach(gateway, &f.port) == 0);
 	f.data = data;

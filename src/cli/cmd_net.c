@@ -46,6 +46,8 @@ enum {
 	OPT_NAME,
 	OPT_SET,
 	OPT_LIMIT,
+	OPT_PROXY,
+	OPT_NO_PROXY,
 	OPT_FORWARD,
 	OPT_ACTIVATE,
 };
@@ -77,6 +79,9 @@ static const struct cli_option options[] = {
 	{ OPT_NO_SPLICE, "no-splice", 0, NULL, "loopback clients of -p take frames, too" },
 	{ OPT_CONTROL, "control", 0, "PATH",
 	  "socket for expose, rules, flows... (or WHERRY_CONTROL)" },
+	{ OPT_PROXY, "proxy", 0, "URL|env",
+	  "HTTP proxy for ports 80 and 443; env: http_proxy and others" },
+	{ OPT_NO_PROXY, "no-proxy", 0, "LIST", "domains, addresses, networks that go past it" },
 	{ OPT_LIMIT, "limit", 0, "LIMITS",
 	  "of each guest: out|in BYTES a second, connects|flows N" },
 	{ OPT_SET, "set", 0, "REQUEST",
@@ -90,7 +95,7 @@ const struct cli_command cli_command_net = {
 	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
 		    "serve --listen ADDRESS [OPTIONS] | "
 		    "expose|unexpose|rules|flows|stats|pcap|dns|policy|leases|limits|"
-		    "forward|unforward|forwards --control PATH",
+		    "forward|unforward|forwards|proxy --control PATH",
 	.summary = "give a program, a namespace or machines a network without privileges",
 	.details =
 		"Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
@@ -100,7 +105,8 @@ const struct cli_command cli_command_net = {
 		"dns [add NAME ADDRESS | remove NAME | forward DOMAIN SERVER...], policy "
 		"[allow|deny RULE | remove ID],\n"
 		"leases [fix MAC ADDRESS | remove MAC], limits [out|in BYTES] [connects|flows N],\n"
-		"forward PORT=HOST:PORT|unix:PATH, unforward ID, forwards.",
+		"forward PORT=HOST:PORT|unix:PATH, unforward ID, forwards,\n"
+		"proxy [all|http|https URL | none | except LIST].",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
 	.run = cmd_net,
@@ -187,6 +193,16 @@ static int option_take(struct net_options *o, int id, const char *value)
 {
 	uint64_t number = 0;
 	int bad = 0;
+	const char **text = id == OPT_NETNS	? &o->netns
+			    : id == OPT_PCAP	? &o->pcap
+			    : id == OPT_SEARCH	? &o->search
+			    : id == OPT_ACTIVATE ? &o->activate
+			    : id == OPT_INTERFACE ? &o->interface
+						  : NULL;
+	if (text) {
+		*text = value;
+		return 0;
+	}
 	for (unsigned i = 0; i < WH_ARRAY_COUNT(command_options); i++)
 		if (command_options[i].id == id)
 			return net_command_take(&o->control, command_options[i].command, value,
@@ -198,9 +214,6 @@ static int option_take(struct net_options *o, int id, const char *value)
 			return CLI_BAD;
 		}
 		o->publish[o->publish_count++] = value;
-		return 0;
-	case OPT_NETNS:
-		o->netns = value;
 		return 0;
 	case OPT_MTU:
 		bad = number_take("mtu", value, 1280, WH_TAP_MTU_MAX, &number);
@@ -215,17 +228,12 @@ static int option_take(struct net_options *o, int id, const char *value)
 		return 0;
 	case OPT_PROTOCOL:
 		return net_protocol_take(o, value);
-	case OPT_INTERFACE:
-		o->interface = value;
-		return 0;
 	case OPT_DNS:
 		return dns_take(o, value);
-	case OPT_SEARCH:
-		o->search = value;
-		return 0;
-	case OPT_ACTIVATE:
-		o->activate = value;
-		return 0;
+	case OPT_PROXY:
+		return net_proxy_take(&o->control, value);
+	case OPT_NO_PROXY:
+		return net_proxy_except(&o->control, value);
 	case OPT_NTP:
 		return ntp_take(o, value);
 	case OPT_HOST_LOOPBACK:
@@ -251,9 +259,6 @@ static int option_take(struct net_options *o, int id, const char *value)
 		return 0;
 	case OPT_MAP_ROOT:
 		o->map_root = true;
-		return 0;
-	case OPT_PCAP:
-		o->pcap = value;
 		return 0;
 	case OPT_READY_FD:
 		bad = number_take("ready-fd", value, 0, 1u << 20, &number);

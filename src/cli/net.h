@@ -62,6 +62,10 @@ struct net_inside;
 struct net_inside *net_inside_start(int net);
 int net_inside_socket(void *ctx, int domain);
 
+/* --proxy URL or env, --no-proxy LIST. 0 or CLI_BAD, with a message. */
+int net_proxy_take(struct net_control_options *o, const char *url);
+int net_proxy_except(struct net_control_options *o, const char *list);
+
 /* serve: the protocol's name; CLI_BAD with a message. */
 int net_protocol_take(struct net_options *o, const char *text);
 /* Listens, or takes the connection that was inherited. Messages are printed; an exit status. */

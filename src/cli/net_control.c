@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * wherry net expose | unexpose | rules | flows | stats and others, and the socket that answers
- * them. The protocol is docs/spec/gateway-control.md; with --json its lines are printed as they come.
+ * wherry net expose | unexpose | rules | flows | stats and others, which ask a gateway that runs. The protocol is docs/spec/gateway-control.md; with --json its lines are printed as they come.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,95 +18,6 @@
 #define ANSWER_TIMEOUT_S 10
 #define LINE_SIZE 8192 /* longest line of a reply */
 #define FIELD_SIZE 512
-
-/* ---- to be controlled ---- */
-
-static struct wh_gateway_control *the_control; /* one per process */
-static struct wh_gateway *the_gateway;
-
-int net_policy_take(struct net_control_options *o, bool deny, const char *text)
-{
-	struct wh_gateway_policy policy;
-	struct wh_diag diag;
-	if (o->policy_count == WH_GATEWAY_POLICIES_MAX) {
-		cli_error("at most %u times --allow and --deny", WH_GATEWAY_POLICIES_MAX);
-		return CLI_BAD;
-	}
-	if (wh_gateway_policy_parse(text, deny, &policy, &diag) < 0) {
-		cli_error("--%s %s", deny ? "deny" : "allow", diag.text);
-		return CLI_BAD;
-	}
-	o->policy[o->policy_count++] = (struct net_policy){ deny, text };
-	return 0;
-}
-
-int net_command_take(struct net_control_options *o, const char *command, const char *value,
-		     char separator)
-{
-	size_t head = command ? strlen(command) + 1 : 0, size = head + strlen(value) + 1;
-	char *line = o->command_count < NET_COMMANDS_MAX ? malloc(size) : NULL;
-	if (!line) {
-		cli_error("%s: too many options", value);
-		return CLI_BAD;
-	}
-	snprintf(line, size, "%s%s%s", command ? command : "", command ? " " : "", value);
-	char *at = separator ? strchr(line + head, separator) : NULL;
-	if (at)
-		*at = ' ';
-	o->commands[o->command_count++] = line;
-	return 0;
-}
-
-static int commands_run(const struct net_control_options *o)
-{
-	struct wh_diag diag;
-	for (unsigned i = 0; i < o->command_count; i++) {
-		if (!wh_gateway_control_run(the_control, o->commands[i], &diag))
-			continue;
-		cli_error("%s: %s", o->commands[i], diag.text);
-		return CLI_ERROR;
-	}
-	return CLI_OK;
-}
-
-int net_control_start(const struct net_control_options *o, struct wh_gateway *gateway,
-		      struct wh_loop *loop)
-{
-	struct wh_diag diag = { "" };
-	the_gateway = gateway;
-	for (unsigned i = 0; i < o->policy_count; i++) {
-		struct wh_gateway_policy policy;
-		int error = wh_gateway_policy_parse(o->policy[i].text, o->policy[i].deny, &policy,
-						    &diag);
-		if (error >= 0)
-			error = wh_gateway_policy_add(gateway, &policy, 0, NULL);
-		if (error < 0) {
-			cli_error("%s: %s", o->policy[i].text, strerror(-error));
-			return CLI_ERROR;
-		}
-	}
-	if (!o->path && !o->command_count)
-		return CLI_OK;
-	if (wh_gateway_control_new(gateway, loop, o->path, &the_control, &diag) < 0) {
-		cli_error("--control %s", diag.text);
-		return CLI_ERROR;
-	}
-	return commands_run(o);
-}
-
-void net_control_end(void)
-{
-	static struct wh_gateway_published list[WH_GATEWAY_RULES_MAX];
-	uint32_t count = 0;
-	wh_gateway_control_free(the_control);
-	the_control = NULL;
-	if (the_gateway)
-		count = wh_gateway_published_list(the_gateway, list, WH_GATEWAY_RULES_MAX);
-	for (uint32_t i = 0; i < count; i++)
-		if (list[i].path[0]) /* the process's end closes the others as well */
-			(void)wh_gateway_unpublish(the_gateway, list[i].id);
-	the_gateway = NULL;
-}
 
 /* ---- replies: objects of one level ---- */
 
@@ -235,6 +145,7 @@ static const struct verb {
 	{ "dns", 0, 6, dns_show,
 	  "[add NAME ADDRESS | remove NAME | forward DOMAIN SERVER... | unforward DOMAIN | "
 	  "servers SERVER...|host | filter aaaa|a|none]" },
+	{ "proxy", 0, 2, stats_show, "[all|http|https URL | none | except LIST]" },
 	{ "forward", 1, 1, forward_show, "[ADDR:]PORT=HOST:PORT[/udp] | [ADDR:]PORT=unix:PATH" },
 	{ "unforward", 1, 1, NULL, "ID" },
 	{ "forwards", 0, 0, forward_show, "" },

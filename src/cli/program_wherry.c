@@ -9,11 +9,15 @@ static const struct cli_command command_cc = { .name = "cc",
 					       .run = cmd_cc };
 
 const struct cli_command *const cli_commands[] = {
-	&cli_command_run, &command_cc, &cli_command_image, &cli_command_net, NULL,
+	&cli_command_run,
+	&command_cc,
+	&cli_command_image,
+	NULL,
 };
 
 const struct program cli_programs[] = {
 	{ "disk", "make, describe, change and serve disk images" },
+	{ "net", "give a program, a namespace or machines a network without privileges" },
 	{ "store", "keep files with history, branches and transactions" },
 	{ NULL, NULL },
 };

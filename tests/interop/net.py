@@ -225,6 +225,19 @@ def in_forwards(path_of_udp):
         fail("UDP, or the host's loopback is open")
 
 
+def in_proxy(address):
+    """Requests to ports 80 and 443 outside come out at the proxy."""
+    def get(port, text):
+        with socket.create_connection((address, port), timeout=20) as c:
+            c.sendall(text)
+            return c.makefile("rb").read()
+    socket.gethostbyname("web.test")
+    if get(80, b"GET /x HTTP/1.0\r\n\r\n") != b"HTTP/1.0 200 OK\r\n\r\nGET http://web.test/x HTTP/1.0":
+        fail("port 80")
+    if get(443, b"e\nhello\n") != b"hello\n":
+        fail("port 443")
+
+
 def in_late(flag):
     """Listens only when the command of --activate has run."""
     print("up", flush=True)
@@ -341,6 +354,41 @@ def case_forwards(n):
         threading.Thread(target=lambda: tcp_serve(server.accept()[0]), daemon=True).start()
         n.inside("in_forwards(0)", "--forward", f"7001=127.0.0.1:{PORT}", "--forward", f"7002=unix:{path}",
                  "--forward", f"7003=127.0.0.1:{PORT}/udp")
+
+
+def proxy_server(s):
+    """An HTTP proxy of the simplest kind: echoes request lines, and CONNECT leads to our TCP server."""
+    while True:
+        c = s.accept()[0]
+        line = c.makefile("rb", buffering=0).readline()
+        rest = b""
+        while b"\r\n\r\n" not in b"\r\n" + rest:
+            rest += c.recv(1)
+        if line.startswith(b"CONNECT web.test:443 "):
+            c.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            threading.Thread(target=tcp_serve, args=(c,), daemon=True).start()
+        else:
+            c.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + line.strip())
+            c.close()
+
+
+def case_proxy(n):
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    s.listen(8)
+    threading.Thread(target=proxy_server, args=(s,), daemon=True).start()
+    url = f"http://me:secret@localhost:{s.getsockname()[1]}/"
+    n.inside("in_proxy('198.51.100.99')", "--proxy", url, "--name", "web.test=198.51.100.99")
+    kept = dict(os.environ)
+    try:
+        os.environ.update(http_proxy=url, https_proxy=url, no_proxy="localhost, 198.51.100.0/24")
+        n.inside(f"[fail('went through') for p in (80, 443) if socket.socket().connect_ex(({OUTSIDE4!r}, p)) != 111]",
+                 "--proxy", "env")
+        if n.run("--proxy", "https://a", command=["true"])[0] != 125:
+            fail("a proxy with TLS was taken")
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
 
 
 def case_activate(n):
@@ -563,9 +611,11 @@ def case_user(n):
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         copy = os.path.join(folder, "wherry")
-        with open(n.wherry, "rb") as f, open(copy, "wb") as to:
-            to.write(f.read())
-        os.chmod(copy, 0o755)
+        for name in "wherry", "wherry-net":
+            with open(os.path.join(os.path.dirname(n.wherry), name), "rb") as f, \
+                    open(os.path.join(folder, name), "wb") as to:
+                to.write(f.read())
+            os.chmod(os.path.join(folder, name), 0o755)
         script = os.path.join(folder, "net.py")
         with open(__file__) as f, open(script, "w") as to:
             to.write(f.read())

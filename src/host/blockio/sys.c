@@ -76,7 +76,8 @@ uint64_t blockio_read_cached(struct blockio_file *f, const struct wh_block_io *i
 
 int blockio_write_zeros(struct blockio_file *f, uint64_t offset, uint64_t size)
 {
-	static const uint8_t zeros[ZEROS_SIZE];
+	/* Not in the file: it is as large as a quarter of a small program. */
+	static const uint8_t zeros[ZEROS_SIZE] __attribute__((section(".bss.zeros")));
 	while (size) {
 		size_t n = size < sizeof zeros ? (size_t)size : sizeof zeros;
 		ssize_t r = pwrite(f->fd, zeros, n, (off_t)offset);

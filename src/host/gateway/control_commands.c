@@ -210,6 +210,8 @@ static const struct counter counters[] = {
 	BIG(dhcp_declined),
 	BIG(descriptors_refused),
 	BIG(policy_denied),
+	BIG(proxied),
+	BIG(proxy_failed),
 	BIG(limit_refused),
 	BIG(rate_waits),
 	BIG(rate_dropped),
@@ -351,6 +353,7 @@ static const struct command {
 	{ "forward", 2, 2, control_forward },
 	{ "unforward", 2, 2, control_unforward },
 	{ "forwards", 1, 1, control_forwards },
+	{ "proxy", 1, 3, control_proxy },
 };
 
 /* false: too many words, or bytes that are not ASCII text. */

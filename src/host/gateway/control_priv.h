@@ -63,6 +63,7 @@ void control_limits(struct control_client *c, const struct control_words *w);
 void control_leases(struct control_client *c, const struct control_words *w);
 void control_forward(struct control_client *c, const struct control_words *w);
 void control_unforward(struct control_client *c, const struct control_words *w);
+void control_proxy(struct control_client *c, const struct control_words *w);
 void control_forwards(struct control_client *c, const struct control_words *w);
 
 /* ---- control.c ---- */

@@ -348,6 +348,47 @@ void control_unforward(struct control_client *c, const struct control_words *w)
 		control_done(c);
 }
 
+/* ---- proxy ---- */
+
+static void proxy_list(struct control_client *c)
+{
+	struct wh_gateway_proxy p;
+	wh_gateway_proxy_get(c->control->gateway, &p);
+	control_print(c, "{\"except\":");
+	control_string(c, p.exclude);
+	if (p.http.port)
+		control_end(c, "http", &p.http);
+	if (p.https.port)
+		control_end(c, "https", &p.https);
+	control_print(c, "}\n");
+	control_done(c);
+}
+
+void control_proxy(struct control_client *c, const struct control_words *w)
+{
+	static const char *const kinds[] = { "all", "http", "https" };
+	struct wh_gateway *gateway = c->control->gateway;
+	struct wh_diag diag = { "" };
+	int error = wh_diag_set(&diag, -WH_EINVAL,
+				"proxy, proxy all|http|https URL, proxy none or proxy except LIST");
+	if (w->count == 1) {
+		proxy_list(c);
+		return;
+	}
+	for (unsigned i = 0; w->count == 3 && i < WH_ARRAY_COUNT(kinds); i++)
+		if (wh_streq(w->at[1], kinds[i]))
+			error = wh_gateway_proxy_set(gateway, (enum wh_gateway_proxy_kind)i,
+						     w->at[2], &diag);
+	if (w->count == 3 && wh_streq(w->at[1], "except"))
+		error = wh_gateway_proxy_exclude(gateway, w->at[2], &diag);
+	if (w->count == 2 && wh_streq(w->at[1], "none"))
+		error = wh_gateway_proxy_set(gateway, WH_GATEWAY_PROXY_BOTH, NULL, &diag);
+	if (error)
+		control_failed(c, error, diag.text);
+	else
+		control_done(c);
+}
+
 /* ---- leases ---- */
 
 static void leases_list(struct control_client *c)

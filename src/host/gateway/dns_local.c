@@ -109,6 +109,7 @@ int dns_answer_local(struct wh_gateway *gateway, const struct wh_wire_dns *quest
 	if (!found || (!ip6 && !ip4))
 		return answer_build(bytes, DNS_LOCAL_SIZE_MAX, question, 0, NULL, 0);
 	policy_name_answer(gateway, question->name, &ip, TTL_LOCAL_S);
+	proxy_note(gateway, question->name, &ip);
 	return answer_build(bytes, DNS_LOCAL_SIZE_MAX, question, question->type,
 			    ip6 ? ip.bytes : ip.bytes + 12, ip6 ? 16 : 4);
 }
@@ -117,7 +118,8 @@ void dns_note_addresses(struct wh_gateway *gateway, const uint8_t *message, uint
 {
 	struct wh_wire_dns answer;
 	struct wh_wire_dns_record record;
-	if (!gateway->policy_name_count || wh_wire_dns_parse(message, size, &answer) < 0)
+	if ((!gateway->policy_name_count && !gateway->proxy) ||
+	    wh_wire_dns_parse(message, size, &answer) < 0)
 		return;
 	size_t at = answer.question_end;
 	/* Addresses at the end of a chain of CNAMEs are those of the name that was asked for. */
@@ -134,5 +136,6 @@ void dns_note_addresses(struct wh_gateway *gateway, const uint8_t *message, uint
 		else
 			continue;
 		policy_name_answer(gateway, answer.name, &ip, record.ttl_s);
+		proxy_note(gateway, answer.name, &ip);
 	}
 }

@@ -193,6 +193,7 @@ void wh_gateway_detach(struct wh_gateway *gateway)
 		return;
 	tcp_fini(gateway);
 	splices_end(gateway);
+	pages_fini(gateway);
 	udp_flows_end(gateway);
 	echo_fini(gateway);
 	dns_fini(gateway);
@@ -502,6 +503,7 @@ void wh_gateway_free(struct wh_gateway *gateway)
 	dns_fini(gateway);
 	rules_fini(gateway);
 	policy_fini(gateway);
+	proxy_fini(gateway);
 	forwards_fini(gateway);
 	names_fini(gateway);
 	zones_fini(gateway);

@@ -181,6 +181,8 @@ struct wh_gateway {
 	struct wh_list forwards; /* forwards.c */
 	uint32_t forward_count;
 
+	struct gateway_proxy *proxy; /* NULL = none was ever set */
+
 	struct wh_list policies; /* policy.c */
 	uint32_t policy_count, policy_next;
 	struct wh_list names; /* names.c */
@@ -417,6 +419,26 @@ const struct wh_gateway_forward *forward_find(struct wh_gateway *gateway, uint8_
 bool forward_shown(const struct wh_gateway *gateway, const struct wh_net_end *peer, bool is4,
 		   struct wh_net_end *ret_shown);
 void forwards_fini(struct wh_gateway *gateway);
+
+/* ---- proxy.c, proxy_flow.c ---- */
+
+struct proxy_flow;
+/* Does what the guest begins there go through the proxy? */
+bool proxy_carries(const struct wh_gateway *gateway, const struct wh_net_end *meant);
+/* The DNS server has told this name for the address. */
+void proxy_note(struct wh_gateway *gateway, const char *name, const struct wh_net_ip *ip);
+void proxy_fini(struct wh_gateway *gateway);
+void pages_fini(struct wh_gateway *gateway);
+/* NULL = no memory. *ret_to = the proxy. */
+struct proxy_flow *proxy_begin(struct wh_gateway *gateway, const struct wh_net_end *meant,
+			       struct wh_net_end *ret_to);
+/* Must it have answered before the guest's SYN is? */
+bool proxy_wants_connect(const struct proxy_flow *flow);
+/* Goes on as far as it can. 1 = bytes flow now, 0 = wait for either side, < 0 = it failed. */
+int proxy_step(struct proxy_flow *flow, struct wh_net_tcp *s, int fd);
+/* The guest is told of the failure, if it speaks HTTP: then s is taken. */
+bool proxy_page(struct proxy_flow *flow, struct wh_net_tcp *s, bool accepted);
+void proxy_end(struct proxy_flow *flow); /* NULL is allowed */
 
 /* ---- policy.c ---- */
 

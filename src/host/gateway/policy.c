@@ -7,7 +7,7 @@
  * makes addresses up, gains nothing from a rule that allows, and passes by one that denies: what must not be
  * reached is denied as *, and the names that may be are allowed before.
  */
-#include "gateway_priv.h"
+#include "proxy_priv.h"
 
 #include <wherry/base/assert.h>
 
@@ -266,7 +266,7 @@ void policy_fini(struct wh_gateway *gateway)
 
 /* ---- the question ---- */
 
-static bool same_net(const struct wh_gateway_policy *p, const struct wh_net_ip *ip)
+bool policy_net_fits(const struct wh_gateway_policy *p, const struct wh_net_ip *ip)
 {
 	unsigned bits = p->prefix;
 	if (wh_net_ip_is4(&p->ip) != wh_net_ip_is4(ip))
@@ -308,7 +308,7 @@ bool policy_denies(struct wh_gateway *gateway, bool inbound, uint8_t protocol,
 		    (p->first && (port < p->first || port > p->last)))
 			continue;
 		if (policy->known ? !is_known(policy, peer, now)
-				  : !p->any_address && !same_net(p, peer))
+				  : !p->any_address && !policy_net_fits(p, peer))
 			continue;
 		e->hits++;
 		if (p->deny) {

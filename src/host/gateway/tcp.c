@@ -50,6 +50,7 @@ struct tcp_flow {
 	struct rule *rule;        /* GUEST_*: the published port; NULL = it is gone */
 	struct wh_net_end client; /* GUEST_* */
 	struct account *account;  /* of the guest that began it, or NULL */
+	struct proxy_flow *proxy; /* the host's proxy is being talked to; NULL = bytes flow */
 	uint64_t begun_ns;
 	uint32_t id;
 	uint8_t state;
@@ -122,6 +123,7 @@ static void flow_free(struct tcp_flow *flow)
 	gateway->tcp_flow_count--;
 	if (flow->account)
 		flow->account->tcp_flows--;
+	proxy_end(flow->proxy);
 	struct wh_loop_fd watch = flow->watch;
 	gateway->host->watch_forget(gateway->host_ctx, gateway->loop, &flow->watch);
 	pool_put(&gateway->tcp_pool, flow);
@@ -256,9 +258,31 @@ static bool pump_out(struct tcp_flow *flow)
 	return true;
 }
 
+/* false: the flow is gone, or waits for the guest's request or the proxy's answer. */
+static bool proxy_pump(struct tcp_flow *flow)
+{
+	int step = proxy_step(flow->proxy, flow->tcp, flow->watch.fd);
+	flow->gateway->touched = true;
+	if (!step && !flow->host_hangup)
+		return false;
+	if (step <= 0) {
+		if (!proxy_page(flow->proxy, flow->tcp, true))
+			wh_net_tcp_abort(flow->tcp);
+		flow->tcp = NULL;
+		flow_free(flow);
+		return false;
+	}
+	proxy_end(flow->proxy);
+	flow->proxy = NULL;
+	flow->host_readable = flow->host_writable = true;
+	return true;
+}
+
 static void pump(struct tcp_flow *flow)
 {
 	if (flow->state != OPEN || !flow->guest_connected)
+		return;
+	if (flow->proxy && !proxy_pump(flow))
 		return;
 	if (!pump_in(flow) || !pump_out(flow))
 		return;
@@ -275,7 +299,7 @@ static uint32_t guest_data(struct wh_net_tcp *s, const struct wh_iov *iov, uint3
 {
 	struct tcp_flow *flow = wh_net_tcp_ctx(s);
 	if (size < DIRECT_SIZE_MIN || count > DIRECT_IOV_MAX || flow->state != OPEN ||
-	    !flow->host_writable)
+	    !flow->host_writable || flow->proxy)
 		return 0;
 	host_nodelay(flow);
 	long n = socket_send(flow->gateway, flow->watch.fd, NULL, iov, count);
@@ -294,7 +318,8 @@ static void request_refuse(struct tcp_flow *flow, int error)
 	const struct wh_net_tuple *tuple = wh_net_tcp_tuple(flow->tcp);
 	flow->gateway->stats.tcp_out_failed++;
 	log_flow(flow->gateway, flow->id, "tcp failed", &tuple->remote, &tuple->local, error);
-	wh_net_tcp_refuse(flow->tcp, error);
+	if (!flow->proxy || !proxy_page(flow->proxy, flow->tcp, false))
+		wh_net_tcp_refuse(flow->tcp, error);
 	flow->tcp = NULL;
 	flow_free(flow);
 }
@@ -312,6 +337,22 @@ static bool host_connected(struct tcp_flow *flow)
 	}
 	flow->gateway->stats.tcp_out_opened++;
 	return true;
+}
+
+/* The host's socket is connected. false: the flow is gone, or a proxy is to be heard first. */
+static bool host_ready(struct tcp_flow *flow)
+{
+	if (flow->proxy && proxy_wants_connect(flow->proxy)) {
+		int step = proxy_step(flow->proxy, flow->tcp, flow->watch.fd);
+		if (step < 0 || (!step && flow->host_hangup))
+			request_refuse(flow, WH_ECONNREFUSED);
+		if (step <= 0)
+			return false;
+		proxy_end(flow->proxy);
+		flow->proxy = NULL;
+		flow->host_readable = true;
+	}
+	return host_connected(flow);
 }
 
 /* 0, -WH_EINPROGRESS or why not. path NULL = to an address. */
@@ -343,13 +384,14 @@ static void request_connect(struct tcp_flow *flow, const struct wh_net_end *to, 
 		request_refuse(flow, -error);
 		return;
 	}
-	if (!error) {
+	if (!error && !flow->proxy) {
 		(void)host_connected(flow);
 		return;
 	}
-	error = watch_events(flow, WH_LOOP_WRITE);
-	if (error)
+	if (watch_events(flow, WH_LOOP_WRITE))
 		request_refuse(flow, WH_ECONNREFUSED);
+	else if (!error)
+		(void)host_ready(flow);
 }
 
 bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tuple)
@@ -403,6 +445,13 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 	pending_begin(flow, NULL);
 	log_flow(gateway, flow->id, "tcp", &tuple->remote, &tuple->local, 0);
 	wh_net_tcp_set_ops(s, &flow_ops, flow);
+	if (!forward && proxy_carries(gateway, &tuple->local)) {
+		flow->proxy = proxy_begin(gateway, &tuple->local, &to);
+		if (!flow->proxy) {
+			request_refuse(flow, WH_ECONNREFUSED);
+			return true;
+		}
+	}
 	request_connect(flow, &to, forward && forward->path[0] ? forward->path : NULL);
 	return true;
 }
@@ -572,11 +621,13 @@ static void flow_event(struct wh_loop_fd *watch, uint32_t events)
 	gateway->touched = true;
 	if (flow->state == HOST_CONNECTING) {
 		int error = 0;
-		if (events & WH_LOOP_HANGUP)
+		flow->host_hangup = events & WH_LOOP_HANGUP;
+		if (flow->host_hangup)
 			error = gateway->host->error(gateway->host_ctx, watch->fd);
 		if (error)
 			request_refuse(flow, error);
-		if (error || !(events & (WH_LOOP_WRITE | WH_LOOP_HANGUP)) || !host_connected(flow))
+		uint32_t news = WH_LOOP_WRITE | WH_LOOP_HANGUP | (flow->proxy ? WH_LOOP_READ : 0);
+		if (error || !(events & news) || !host_ready(flow))
 			return;
 	}
 	if (events & (WH_LOOP_READ | WH_LOOP_HANGUP))

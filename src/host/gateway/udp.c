@@ -711,6 +711,11 @@ bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_i
 			gateway->stats.udp_dropped++;
 			return false;
 		}
+		/* QUIC goes past an HTTP proxy: its clients try TCP when they hear no. */
+		if (!forward && tuple->local.port == 443 && proxy_carries(gateway, &tuple->local)) {
+			gateway->stats.udp_dropped++;
+			return false;
+		}
 		return out_send(gateway, tuple, &to, iov, count, size);
 	case DESTINATION_DNS:
 		if (tuple->local.port != 53)

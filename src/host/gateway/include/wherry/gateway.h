@@ -263,6 +263,31 @@ int wh_gateway_forward_remove(struct wh_gateway *gateway, uint32_t id);
 int wh_gateway_forward_get(const struct wh_gateway *gateway, uint32_t index,
 			   struct wh_gateway_forward *ret_forward);
 
+/* ---- HTTP proxy ---------------------------------------------------------------------------
+ *
+ * What the guest opens to port 80 or 443 outside goes through the host's proxy, without the guest knowing: port 443 by
+ * CONNECT; on port 80 a plain HTTP/1 request in the proxy's form, one per connection, and everything else
+ * (HTTP/2, WebSocket, other protocols) by CONNECT, too. UDP to port 443 is refused, so that clients of QUIC turn to TCP.
+ * The proxy is told the name that the gateway's DNS server gave for the address, or the address.
+ */
+#define WH_GATEWAY_PROXY_EXCLUDE_SIZE 1024u
+enum wh_gateway_proxy_kind {
+	WH_GATEWAY_PROXY_BOTH,
+	WH_GATEWAY_PROXY_HTTP, /* port 80 */
+	WH_GATEWAY_PROXY_HTTPS /* port 443 */
+};
+/* "http://[USER:PASSWORD@]ADDRESS[:PORT]", ADDRESS no name; NULL = none. -WH_EINVAL, -WH_EPROTONOSUPPORT (https), -WH_ENOMEM. */
+int wh_gateway_proxy_set(struct wh_gateway *gateway, enum wh_gateway_proxy_kind kind,
+			 const char *url, struct wh_diag *diag);
+/* What goes past it, separated by commas or blanks: example.com (and what is under it), .example.com (what is under
+ * it), names with * parts, addresses, networks, * for all. -WH_E2BIG, -WH_ENOMEM. */
+int wh_gateway_proxy_exclude(struct wh_gateway *gateway, const char *list, struct wh_diag *diag);
+struct wh_gateway_proxy {
+	struct wh_net_end http, https; /* port 0 = none */
+	char exclude[WH_GATEWAY_PROXY_EXCLUDE_SIZE];
+};
+void wh_gateway_proxy_get(const struct wh_gateway *gateway, struct wh_gateway_proxy *ret_proxy);
+
 /* ---- Policy ------------------------------------------------------------------------------ */
 
 /*
@@ -400,12 +425,13 @@ struct wh_gateway_stats {
 	uint64_t dns_queries, dns_local, dns_answers, dns_failed, dns_retries, dns_bad_answers,
 		dns_filtered;
 	uint64_t dhcp_in, dhcp_out, dhcp_exhausted, dhcp_refused, dhcp_declined;
-	uint64_t descriptors_refused; /* flows not made for want of descriptors */
-	uint64_t tcp_spliced;         /* of tcp_in_accepted: without frames */
-	uint64_t policy_denied;       /* connections, datagrams and pings */
-	uint64_t limit_refused;       /* connections and flows over a guest's limit */
-	uint64_t rate_waits;          /* times that a guest's frames had to wait */
-	uint64_t rate_dropped;        /* frames to a guest over its rate, among several */
+	uint64_t descriptors_refused;   /* flows not made for want of descriptors */
+	uint64_t tcp_spliced;           /* of tcp_in_accepted: without frames */
+	uint64_t policy_denied;         /* connections, datagrams and pings */
+	uint64_t proxied, proxy_failed; /* connections through the HTTP proxy */
+	uint64_t limit_refused;         /* connections and flows over a guest's limit */
+	uint64_t rate_waits;            /* times that a guest's frames had to wait */
+	uint64_t rate_dropped;          /* frames to a guest over its rate, among several */
 	uint32_t tcp_flows, tcp_pending, udp_flows, echo_flows, rules, descriptors; /* now */
 	struct wh_net_stats stack;
 };
