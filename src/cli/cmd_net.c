@@ -46,6 +46,7 @@ enum {
 	OPT_NAME,
 	OPT_SET,
 	OPT_LIMIT,
+	OPT_SETTINGS,
 	OPT_PROXY,
 	OPT_NO_PROXY,
 	OPT_FORWARD,
@@ -84,6 +85,8 @@ static const struct cli_option options[] = {
 	{ OPT_NO_PROXY, "no-proxy", 0, "LIST", "domains, addresses, networks that go past it" },
 	{ OPT_LIMIT, "limit", 0, "LIMITS",
 	  "of each guest: out|in BYTES a second, connects|flows N" },
+	{ OPT_SETTINGS, "settings", 0, "FOLDER",
+	  "files of requests like --set's, followed as they change" },
 	{ OPT_SET, "set", 0, "REQUEST",
 	  "do this at the start, e.g. 'dns forward corp.test 10.1.1.1'" },
 	{ OPT_JSON, "json", 0, NULL, "rules, flows...: lines of JSON" },
@@ -95,7 +98,7 @@ const struct cli_command cli_command_net = {
 	.synopsis = "run [OPTIONS] [--] COMMAND [ARGUMENTS] | attach --netns PATH|PID [OPTIONS] | "
 		    "serve --listen ADDRESS [OPTIONS] | "
 		    "expose|unexpose|rules|flows|stats|pcap|dns|policy|leases|limits|"
-		    "forward|unforward|forwards|proxy --control PATH",
+		    "forward|unforward|forwards|proxy|events|metrics --control PATH",
 	.summary = "give a program, a namespace or machines a network without privileges",
 	.details =
 		"Inside are 10.0.2.15 and fd77:6865:7272:7900::15; 10.0.2.2 is the gateway,\n"
@@ -106,7 +109,7 @@ const struct cli_command cli_command_net = {
 		"[allow|deny RULE | remove ID],\n"
 		"leases [fix MAC ADDRESS | remove MAC], limits [out|in BYTES] [connects|flows N],\n"
 		"forward PORT=HOST:PORT|unix:PATH, unforward ID, forwards,\n"
-		"proxy [all|http|https URL | none | except LIST].",
+		"proxy [all|http|https URL | none | except LIST], events, metrics.",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
 	.run = cmd_net,
@@ -193,7 +196,7 @@ static int option_take(struct net_options *o, int id, const char *value)
 {
 	uint64_t number = 0;
 	int bad = 0;
-	const char **text = id == OPT_NETNS	? &o->netns
+	const char **text = id == OPT_NETNS ? &o->netns : id == OPT_SETTINGS ? &o->control.settings
 			    : id == OPT_PCAP	? &o->pcap
 			    : id == OPT_SEARCH	? &o->search
 			    : id == OPT_ACTIVATE ? &o->activate
@@ -308,6 +311,8 @@ static int options_read(struct net_options *o, int argc, char **argv)
 	const char *value = NULL, *verb = NULL;
 	int id;
 	o->ready_fd = -1;
+	o->control.settings_new = wh_gateway_settings_new;
+	o->control.settings_free = wh_gateway_settings_free;
 	cli_parser_init(&parser, &cli_command_net, argc, argv);
 	while ((id = cli_next(&parser, &value)) != CLI_END) {
 		if (id == CLI_BAD || id == CLI_HELP)

@@ -94,6 +94,39 @@ static void stats_show(const char *line)
 		printf("%-28s %s\n", key, value);
 }
 
+/* OpenMetrics: counters but for these. */
+static void metrics_show(const char *line)
+{
+	static const char *const gauges[] = { "capturing",
+					      "tcp_flows",
+					      "tcp_pending",
+					      "udp_flows",
+					      "echo_flows",
+					      "rules",
+					      "descriptors",
+					      "stack_tcp_sockets",
+					      "stack_tcp_time_wait",
+					      "stack_tcp_half_open",
+					      "stack_tcp_buffer_bytes" };
+	char key[FIELD_SIZE], value[FIELD_SIZE];
+	while (member_read(&line, key, value)) {
+		bool gauge = false;
+		for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
+			gauge |= !strcmp(key, gauges[i]);
+		if (!strcmp(value, "true") || !strcmp(value, "false"))
+			strcpy(value, *value == 't' ? "1" : "0");
+		printf("# TYPE wherry_net_%s %s\nwherry_net_%s%s %s\n", key,
+		       gauge ? "gauge" : "counter", key, gauge ? "" : "_total", value);
+	}
+	printf("# EOF\n");
+}
+
+static void event_show(const char *line)
+{
+	fputs(line, stdout); /* they are lines of JSON in any case */
+	fflush(stdout);
+}
+
 static void dns_show(const char *line)
 {
 	const char *resolver = FIELD(line, "resolver");
@@ -135,13 +168,17 @@ static const struct verb {
 	unsigned min, max; /* operands */
 	void (*show)(const char *line);
 	const char *usage;
+	const char *request; /* NULL = the name */
 } verbs[] = {
+	{ "events", 0, 0, event_show, "", NULL },
+	{ "metrics", 0, 0, metrics_show, "", "stats" },
 	{ "expose", 1, 1, published_show, "[ADDR:]HOST:GUEST[/udp]" },
 	{ "unexpose", 1, 1, NULL, "ID" },
 	{ "rules", 0, 0, published_show, "" },
 	{ "flows", 0, 0, flow_show, "" },
 	{ "stats", 0, 0, stats_show, "" },
-	{ "pcap", 1, 2, NULL, "start FILE | stop" },
+	{ "pcap", 1, 6, NULL,
+	  "start FILE [snap N] [guest MAC] | stop | ring SIZE [snap N] [guest MAC] | dump FILE" },
 	{ "dns", 0, 6, dns_show,
 	  "[add NAME ADDRESS | remove NAME | forward DOMAIN SERVER... | unforward DOMAIN | "
 	  "servers SERVER...|host | filter aaaa|a|none]" },
@@ -149,7 +186,7 @@ static const struct verb {
 	{ "forward", 1, 1, forward_show, "[ADDR:]PORT=HOST:PORT[/udp] | [ADDR:]PORT=unix:PATH" },
 	{ "unforward", 1, 1, NULL, "ID" },
 	{ "forwards", 0, 0, forward_show, "" },
-	{ "limits", 0, 6, stats_show, "[out BYTES] [in BYTES] [connects N] [flows N]" },
+	{ "limits", 0, 8, stats_show, "[out BYTES] [in BYTES] [connects N] [flows N]" },
 	{ "leases", 0, 3, lease_show, "[fix MAC ADDRESS | remove MAC]" },
 	{ "policy", 0, 3, policy_show,
 	  "[allow RULE [BEFORE-ID] | deny RULE [BEFORE-ID] | remove ID]" },
@@ -170,19 +207,27 @@ bool net_control_verb(const char *verb)
 
 /* ---- the request ---- */
 
+/* pcap start FILE, pcap dump FILE */
+static bool takes_file(const struct net_control_request *r)
+{
+	return !strcmp(r->verb, "pcap") && r->operand_count &&
+	       (!strcmp(r->operands[0], "start") || !strcmp(r->operands[0], "dump"));
+}
+
 static int request_text(const struct net_control_request *r, const struct verb *verb, char *to,
 			size_t size)
 {
-	size_t n = (size_t)snprintf(to, size, "%s", r->verb);
+	size_t n = (size_t)snprintf(to, size, "%s", verb->request ? verb->request : r->verb);
 	unsigned count = r->operand_count;
 	bool pcap = !strcmp(r->verb, "pcap");
-	if (count < verb->min || count > verb->max ||
-	    (pcap && (count == 2) != !strcmp(r->operands[0], "start"))) {
+	if (count < verb->min || count > verb->max || (pcap && takes_file(r) && count < 2)) {
 		cli_error("net %s takes: %s", r->verb, *verb->usage ? verb->usage : "nothing");
 		return CLI_ERROR;
 	}
-	for (unsigned i = 0; i < (pcap ? 1 : count); i++) {
+	for (unsigned i = 0; i < count; i++) {
 		const char *word = r->operands[i];
+		if (i == 1 && takes_file(r))
+			continue; /* we open it */
 		if (!*word || strpbrk(word, " \n") || n + strlen(word) + 2 >= size) {
 			cli_error("net %s: %s cannot be sent", r->verb, *word ? word : "''");
 			return CLI_ERROR;
@@ -238,10 +283,18 @@ static int control_connect(const char *path)
 static int reply_show(const struct net_control_request *r, const struct verb *verb, int fd)
 {
 	char line[LINE_SIZE];
+	bool events = !strcmp(r->verb, "events"), going = false;
 	FILE *in = fdopen(fd, "r");
 	while (in && fgets(line, sizeof line, in) && strchr(line, '\n')) {
-		if (!strncmp(line, "{\"ok\":true", 10))
+		bool ok = !strncmp(line, "{\"ok\":true", 10);
+		if (ok && !events)
 			return CLI_OK;
+		if (ok) { /* they come from now on, when they like */
+			const struct timeval forever = { 0 };
+			(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof forever);
+			going = true;
+			continue;
+		}
 		if (!strncmp(line, "{\"ok\"", 5)) {
 			cli_error("net %s: %s", r->verb, FIELD(line, "message"));
 			return CLI_ERROR;
@@ -251,6 +304,8 @@ static int reply_show(const struct net_control_request *r, const struct verb *ve
 		else if (verb->show)
 			verb->show(line);
 	}
+	if (going)
+		return CLI_OK; /* the gateway has ended */
 	cli_error("net %s: the gateway did not answer", r->verb);
 	return CLI_ERROR;
 }
@@ -273,7 +328,7 @@ int net_control_ask(const struct net_control_request *r)
 	int fd = control_connect(path);
 	if (fd < 0)
 		return CLI_ERROR;
-	if (r->operand_count == 2 && !strcmp(r->verb, "pcap")) {
+	if (takes_file(r)) {
 		file = open(r->operands[1], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 		if (file < 0) {
 			cli_error("%s: %s", r->operands[1], strerror(errno));

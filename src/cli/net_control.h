@@ -9,6 +9,7 @@
  */
 
 #include <wherry/gateway_control.h>
+#include <wherry/gateway_settings.h>
 
 #include "cli.h"
 
@@ -21,6 +22,12 @@ struct net_policy {
 
 struct net_control_options {
 	const char *path; /* NULL = none */
+	/* A folder that is followed; the functions come from whoever has the option, so that others do not link
+	 * them. */
+	const char *settings;
+	int (*settings_new)(struct wh_gateway_control *control, const char *path,
+			    struct wh_gateway_settings **ret_settings, struct wh_diag *diag);
+	void (*settings_free)(struct wh_gateway_settings *settings);
 	unsigned command_count;
 	char *commands[NET_COMMANDS_MAX]; /* requests that are carried out at the start */
 	unsigned policy_count;
@@ -39,7 +46,7 @@ int net_control_start(const struct net_control_options *o, struct wh_gateway *ga
 /* Removes the socket, and those of published ports; harmless without them. Before the gateway is freed. */
 void net_control_end(void);
 
-#define NET_CONTROL_OPERANDS_MAX 7u
+#define NET_CONTROL_OPERANDS_MAX 8u
 
 struct net_control_request {
 	const char *verb;

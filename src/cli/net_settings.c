@@ -9,6 +9,8 @@
 
 static struct wh_gateway_control *the_control; /* one per process */
 static struct wh_gateway *the_gateway;
+static struct wh_gateway_settings *the_settings;
+static void (*the_settings_free)(struct wh_gateway_settings *settings);
 
 int net_policy_take(struct net_control_options *o, bool deny, const char *text)
 {
@@ -60,6 +62,7 @@ int net_control_start(const struct net_control_options *o, struct wh_gateway *ga
 {
 	struct wh_diag diag = { "" };
 	the_gateway = gateway;
+	the_settings_free = o->settings_free;
 	for (unsigned i = 0; i < o->policy_count; i++) {
 		struct wh_gateway_policy policy;
 		int error = wh_gateway_policy_parse(o->policy[i].text, o->policy[i].deny, &policy,
@@ -71,19 +74,28 @@ int net_control_start(const struct net_control_options *o, struct wh_gateway *ga
 			return CLI_ERROR;
 		}
 	}
-	if (!o->path && !o->command_count)
+	if (!o->path && !o->command_count && !o->settings)
 		return CLI_OK;
 	if (wh_gateway_control_new(gateway, loop, o->path, &the_control, &diag) < 0) {
 		cli_error("--control %s", diag.text);
 		return CLI_ERROR;
 	}
-	return commands_run(o);
+	int status = commands_run(o);
+	if (status || !o->settings)
+		return status;
+	if (o->settings_new(the_control, o->settings, &the_settings, &diag) >= 0)
+		return CLI_OK;
+	cli_error("--settings %s", diag.text);
+	return CLI_ERROR;
 }
 
 void net_control_end(void)
 {
 	static struct wh_gateway_published list[WH_GATEWAY_RULES_MAX];
 	uint32_t count = 0;
+	if (the_settings)
+		the_settings_free(the_settings);
+	the_settings = NULL;
 	wh_gateway_control_free(the_control);
 	the_control = NULL;
 	if (the_gateway)

@@ -507,6 +507,8 @@ def case_control(n):
             if [(r["action"], r["rule"], r["hits"]) for r in rules] != [("deny", f"{OUTSIDE4}:{PORT}/tcp", 1)]:
                 fail(f"policy: {rules}")
             ask("policy", "allow", "*", str(rules[0]["id"]))
+            watcher = subprocess.Popen([n.wherry, "net", "events", "--control", path], stdout=subprocess.PIPE, text=True)
+            ask("pcap", "ring", "1M", "snap", "200")
             ask("pcap", "start", capture)
             ask("pcap", "start", os.path.join(folder, "second"), status=125)
             p.stdin.write("go\n")
@@ -540,6 +542,15 @@ def case_control(n):
             if p.stdout.readline().strip() != "192.0.2.99":
                 fail("the name")
             ask("dns", "remove", "db.test")
+            seen = [json.loads(watcher.stdout.readline())]
+            while seen[-1]["event"] != "open" or seen[-1]["peer"] != f"{OUTSIDE4}:{PORT}":
+                seen.append(json.loads(watcher.stdout.readline()))
+            ask("pcap", "dump", capture + ".ring")
+            if open(capture + ".ring", "rb").read(4) != b"\x4d\x3c\xb2\xa1":
+                fail("the ring")
+            metrics = ask("metrics")
+            if not re.search(r"^wherry_net_tcp_out_opened_total [1-9]", metrics, re.M) or not metrics.endswith("# EOF\n"):
+                fail("metrics")
             ask("pcap", "stop")
             size = os.path.getsize(capture)
             if size < 200 or open(capture, "rb").read(4) != b"\x4d\x3c\xb2\xa1":
@@ -551,6 +562,40 @@ def case_control(n):
             p.wait(20)
         if p.returncode or os.path.exists(path):
             fail(f"status {p.returncode}, or the socket is left")
+        if watcher.wait(20):
+            fail("the watcher did not end with the gateway")
+
+
+def in_settings():
+    """A port is open or closed as the folder says; each line of input is a change."""
+    while True:
+        print(socket.socket().connect_ex((GATEWAY4, 9000)), flush=True)
+        if not sys.stdin.readline():
+            return
+
+
+def case_settings(n):
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "ports")
+        with open(file, "w") as f:
+            f.write(f"# web\nforward 9000=127.0.0.1:{PORT}\nnonsense\n")
+        p = subprocess.Popen([n.wherry, "net", "run", "--settings", folder, "--", *n.me, "--inside", "in_settings()"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            if "line 3: no such command" not in p.stderr.readline() or p.stdout.readline().strip() != "0":
+                fail("the settings at the start")
+            os.unlink(file)
+            for _ in range(200):
+                p.stdin.write("again\n")
+                p.stdin.flush()
+                if p.stdout.readline().strip() == "111":
+                    break
+                time.sleep(0.02)
+            else:
+                fail("what was taken out is still there")
+        finally:
+            p.stdin.close()
+            p.wait(20)
 
 
 def case_signals(n):

@@ -44,11 +44,47 @@ void control_string(struct control_client *client, const char *text)
 	control_print(client, "\"");
 }
 
+/* ---- events ---- */
+
+static void event_came(void *ctx, const char *line, size_t size)
+{
+	struct control_client *client = ctx;
+	static const char lost[] = "{\"event\":\"lost\"}\n";
+	size_t room = sizeof client->out - client->out_size;
+	if (size + sizeof lost > room) { /* it does not read: it learns that there is a gap */
+		if (!client->lost && sizeof lost - 1 <= room) {
+			memcpy(client->out + client->out_size, lost, sizeof lost - 1);
+			client->out_size += (uint32_t)sizeof lost - 1;
+		}
+		client->lost = true;
+		return;
+	}
+	client->lost = false;
+	memcpy(client->out + client->out_size, line, size);
+	client->out_size += (uint32_t)size;
+	if (client->watch.events != WH_LOOP_WRITE) /* at worst it hears it with the next one */
+		(void)wh_loop_modify(client->control->loop, &client->watch, WH_LOOP_WRITE);
+}
+
+void control_events(struct control_client *client, const struct control_words *w)
+{
+	if (client->watch.fd < 0) {
+		control_failed(client, -WH_EINVAL, "events are for clients");
+		return;
+	}
+	client->watching = true;
+	client->watcher = (struct wh_gateway_watcher){ .fn = event_came, .ctx = client };
+	wh_gateway_watch(client->control->gateway, &client->watcher);
+	control_done(client);
+}
+
 /* ---- clients ---- */
 
 static void client_free(struct control_client *client)
 {
 	struct wh_gateway_control *control = client->control;
+	if (client->watching)
+		wh_gateway_unwatch(&client->watcher);
 	wh_loop_remove(control->loop, &client->watch);
 	wh_list_remove(&client->node);
 	wh_assert(control->client_count > 0);
@@ -153,6 +189,10 @@ static void client_work(struct control_client *client)
 			return;
 		if (client->out_size)
 			break;
+		if (client->watching && client->at_end)
+			goto end;
+		if (client->watching)
+			break;
 		if (client->more) {
 			client->more(client);
 			continue;
@@ -176,6 +216,8 @@ end:
 static void client_event(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct control_client *client = watch->ctx;
+	if (client->watching)
+		client->in_size = 0; /* it has nothing more to say */
 	if (!client->out_size && !client->at_end && !client_receive(client))
 		return;
 	if (client->out_size && (events & WH_LOOP_HANGUP) && !(events & WH_LOOP_WRITE))
@@ -214,6 +256,12 @@ int wh_gateway_control_add(struct wh_gateway_control *control, int fd)
 int wh_gateway_control_run(struct wh_gateway_control *control, const char *request,
 			   struct wh_diag *diag)
 {
+	return control_run(control, request, NULL, diag);
+}
+
+int control_run(struct wh_gateway_control *control, const char *request, uint32_t *ret_id,
+		struct wh_diag *diag)
+{
 	const struct wh_alloc *alloc = control->gateway->alloc;
 	size_t size = wh_strnlen(request, WH_CONTROL_LINE_SIZE);
 	struct control_client *client = NULL;
@@ -232,6 +280,8 @@ int wh_gateway_control_run(struct wh_gateway_control *control, const char *reque
 	int error = client->error;
 	if (error)
 		(void)wh_diag_set(diag, error, "%s", client->result.text);
+	else if (ret_id)
+		*ret_id = client->result_id;
 	wh_free(alloc, client, sizeof *client);
 	return error;
 }

@@ -100,6 +100,7 @@ static void expose(struct control_client *c, const struct control_words *w)
 		control_failed(c, error, diag.text);
 		return;
 	}
+	c->result_id = p.id;
 	p.protocol = rule.protocol;
 	p.guest_port = rule.guest_port;
 	p.guest = rule.guest;
@@ -296,29 +297,27 @@ static void pcap_end(struct wh_gateway_control *control)
 	control->pcap_fd = -1;
 }
 
-static void pcap(struct control_client *c, const struct control_words *w)
+/* Words from `i` on: [snap N] [guest MAC]. */
+static bool pcap_select(struct control_client *c, const struct control_words *w, uint32_t i)
+{
+	uint32_t snaplen = 0;
+	uint8_t mac[6];
+	bool has_mac = false;
+	for (; i + 1 < w->count; i += 2) {
+		if (wh_streq(w->at[i], "guest") && mac_parse(w->at[i + 1], mac))
+			has_mac = true;
+		else if (!wh_streq(w->at[i], "snap") || !control_id_parse(w->at[i + 1], &snaplen))
+			return false;
+	}
+	if (i != w->count)
+		return false;
+	wh_gateway_pcap_select(c->control->gateway, snaplen, has_mac ? mac : NULL);
+	return true;
+}
+
+static void pcap_start(struct control_client *c)
 {
 	struct wh_gateway_control *control = c->control;
-	if (wh_streq(w->at[1], "stop")) {
-		pcap_end(control);
-		control_done(c);
-		return;
-	}
-	if (!wh_streq(w->at[1], "start")) {
-		control_failed(c, -WH_EINVAL, "pcap start or pcap stop");
-		return;
-	}
-	if (wh_gateway_capturing(control->gateway)) {
-		control_failed(c, -WH_EBUSY, "a capture runs already; pcap stop ends it");
-		return;
-	}
-	if (c->fd < 0 || !never_blocks(c->fd)) {
-		control_failed(
-			c, -WH_EINVAL,
-			"the request must bring a descriptor: a regular file, or one that does not "
-			"block");
-		return;
-	}
 	pcap_end(control); /* one that had failed */
 	control->pcap_fd = c->fd;
 	c->fd = -1;
@@ -333,6 +332,68 @@ static void pcap(struct control_client *c, const struct control_words *w)
 	control_failed(c, error, "the file cannot be written");
 }
 
+static void pcap_ring(struct control_client *c, const struct control_words *w)
+{
+	uint64_t size = 0;
+	int error = -WH_EINVAL;
+	if (w->count > 2 && control_number_parse(w->at[2], UINT32_MAX, &size) &&
+	    (!size || pcap_select(c, w, 3)))
+		error = wh_gateway_pcap_ring(c->control->gateway, (uint32_t)size);
+	if (!error)
+		control_done(c);
+	else
+		control_failed(
+			c, error,
+			error == -WH_ENOMEM
+				? "no memory"
+				: "pcap ring SIZE [snap N] [guest MAC], SIZE 64K to 64M, or 0");
+}
+
+static void pcap(struct control_client *c, const struct control_words *w)
+{
+	struct wh_gateway *gateway = c->control->gateway;
+	bool start = wh_streq(w->at[1], "start"), dump = wh_streq(w->at[1], "dump");
+	if (wh_streq(w->at[1], "stop")) {
+		pcap_end(c->control);
+		control_done(c);
+		return;
+	}
+	if (wh_streq(w->at[1], "ring")) {
+		pcap_ring(c, w);
+		return;
+	}
+	if (!start && !dump) {
+		control_failed(c, -WH_EINVAL, "pcap start, stop, ring or dump");
+		return;
+	}
+	if (start && gateway->pcap_fd >= 0) {
+		control_failed(c, -WH_EBUSY, "a capture runs already; pcap stop ends it");
+		return;
+	}
+	if (c->fd < 0 || !never_blocks(c->fd)) {
+		control_failed(
+			c, -WH_EINVAL,
+			"the request must bring a descriptor: a regular file, or one that does not "
+			"block");
+		return;
+	}
+	if (dump) {
+		(void)ftruncate(c->fd, 0); /* as in pcap_start */
+		int error = wh_gateway_pcap_dump(gateway, c->fd);
+		if (!error)
+			control_done(c);
+		else
+			control_failed(c, error,
+				       error == -WH_ENOENT ? "there is no ring; pcap ring makes one"
+							   : "the file cannot be written");
+		return;
+	}
+	if (!pcap_select(c, w, 2))
+		control_failed(c, -WH_EINVAL, "pcap start [snap N] [guest MAC]");
+	else
+		pcap_start(c);
+}
+
 /* ---- requests ---- */
 
 static const struct command {
@@ -345,15 +406,16 @@ static const struct command {
 	{ "unexpose", 2, 2, unexpose },
 	{ "flows", 1, 1, flows },
 	{ "stats", 1, 1, stats },
-	{ "pcap", 2, 2, pcap },
+	{ "pcap", 2, 7, pcap },
 	{ "dns", 1, 7, control_dns },
 	{ "policy", 1, 4, control_policy },
 	{ "leases", 1, 4, control_leases },
-	{ "limits", 1, 7, control_limits },
+	{ "limits", 1, 9, control_limits },
 	{ "forward", 2, 2, control_forward },
 	{ "unforward", 2, 2, control_unforward },
 	{ "forwards", 1, 1, control_forwards },
 	{ "proxy", 1, 3, control_proxy },
+	{ "events", 1, 1, control_events },
 };
 
 /* false: too many words, or bytes that are not ASCII text. */

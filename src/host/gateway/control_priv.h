@@ -8,7 +8,7 @@
 
 #include "gateway_priv.h"
 
-#define CONTROL_WORDS_MAX 8u
+#define CONTROL_WORDS_MAX 9u
 
 struct control_client {
 	struct wh_list node;
@@ -22,6 +22,9 @@ struct control_client {
 	uint32_t position;
 	struct wh_diag result; /* of the last request, when it failed */
 	int error;
+	uint32_t result_id;  /* of what the last request has made */
+	bool watching, lost; /* events: it hears them; it did not read and missed some */
+	struct wh_gateway_watcher watcher;
 	uint32_t in_size, out_size, out_sent;
 	char in[WH_CONTROL_LINE_SIZE];
 	char out[WH_CONTROL_REPLY_SIZE];
@@ -54,6 +57,13 @@ bool control_id_parse(const char *text, uint32_t *ret_id);
 
 /* The request in client->in[0..size), without the line feed. There is room for a whole reply. */
 void control_command(struct control_client *client, char *line, size_t size);
+
+/* 64, 100K, 20M, 1G. */
+bool control_number_parse(const char *text, uint64_t max, uint64_t *ret_number);
+void control_events(struct control_client *client, const struct control_words *words);
+/* wh_gateway_control_run, and the id of what was made. */
+int control_run(struct wh_gateway_control *control, const char *request, uint32_t *ret_id,
+		struct wh_diag *diag);
 
 /* ---- control_settings.c ---- */
 

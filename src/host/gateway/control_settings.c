@@ -208,6 +208,7 @@ static void policy_add(struct control_client *c, const struct control_words *w)
 				       : "the list of rules is full");
 		return;
 	}
+	c->result_id = id;
 	control_print(c, "{\"id\":%u}\n", id);
 	control_done(c);
 }
@@ -231,7 +232,7 @@ void control_policy(struct control_client *c, const struct control_words *w)
 /* ---- limits ---- */
 
 /* 64, 100K, 20M, 1G; bytes or things. */
-static bool number_parse(const char *text, uint64_t max, uint64_t *ret_number)
+bool control_number_parse(const char *text, uint64_t max, uint64_t *ret_number)
 {
 	static const char units[] = "KMG";
 	uint64_t n = 0;
@@ -259,7 +260,7 @@ void control_limits(struct control_client *c, const struct control_words *w)
 	for (uint32_t i = 1; good && i < w->count; i += 2) {
 		uint64_t n = 0;
 		bool rate = wh_streq(w->at[i], "out") || wh_streq(w->at[i], "in");
-		good = number_parse(w->at[i + 1], rate ? 1ull << 50 : UINT32_MAX, &n);
+		good = control_number_parse(w->at[i + 1], rate ? 1ull << 50 : UINT32_MAX, &n);
 		if (wh_streq(w->at[i], "out"))
 			l.rate_out = n;
 		else if (rate)
@@ -333,6 +334,7 @@ void control_forward(struct control_client *c, const struct control_words *w)
 		control_failed(c, error, diag.text);
 		return;
 	}
+	c->result_id = id;
 	control_print(c, "{\"id\":%u}\n", id);
 	control_done(c);
 }

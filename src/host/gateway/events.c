@@ -38,6 +38,26 @@ void event(struct wh_gateway *gateway, const char *kind, const char *format, ...
 	}
 }
 
+void event_flow(struct wh_gateway *gateway, uint32_t id, enum wh_gateway_protocol protocol,
+		bool inbound, const struct wh_net_tuple *tuple)
+{
+	char guest[END_TEXT_SIZE], peer[END_TEXT_SIZE];
+	event(gateway, "open",
+	      ",\"id\":%u,\"protocol\":\"%s\",\"direction\":\"%s\",\"guest\":\"%s\","
+	      "\"peer\":\"%s\"",
+	      id, protocol == WH_GATEWAY_TCP ? "tcp" : "udp", inbound ? "in" : "out",
+	      end_text(&tuple->remote, guest), end_text(&tuple->local, peer));
+}
+
+void event_flow_closed(struct wh_gateway *gateway, uint32_t id, uint64_t begun_ns,
+		       uint64_t bytes_out, uint64_t bytes_in)
+{
+	uint64_t age_ms = (wh_loop_now(gateway->loop) - begun_ns) / GATEWAY_MS;
+	event(gateway, "close", ",\"id\":%u,\"age_ms\":%llu,\"bytes_out\":%llu,\"bytes_in\":%llu",
+	      id, (unsigned long long)age_ms, (unsigned long long)bytes_out,
+	      (unsigned long long)bytes_in);
+}
+
 void event_lease(struct wh_gateway *gateway, const char *kind, const struct lease *lease)
 {
 	const struct wh_net_end ip4 = { wh_net_ip4(lease->ip4), 0 };

@@ -102,7 +102,7 @@ static int inner_send(struct wh_net_port *inner, const struct wh_net_frame *fram
 	if (verdict != GUESTS_PASS)
 		return verdict == GUESTS_WAIT ? -WH_EAGAIN : 0;
 	int error = gateway->port->send(gateway->port, frame);
-	if (!error && gateway->pcap_fd >= 0)
+	if (!error && pcap_wanted(gateway))
 		pcap_frame(gateway, frame);
 	return error;
 }
@@ -146,7 +146,7 @@ static int gateway_receive(struct wh_net_port *port, const struct wh_net_frame *
 	link_refresh(gateway);
 	if (!guests_may_send(gateway, frame))
 		return -WH_EAGAIN;
-	if (gateway->pcap_fd >= 0)
+	if (pcap_wanted(gateway))
 		pcap_frame(gateway, frame);
 	if (!wh_list_empty(&gateway->tcp_refused) && !is_refusal(frame))
 		gateway->guest_spoke = true;
@@ -506,6 +506,7 @@ void wh_gateway_free(struct wh_gateway *gateway)
 	proxy_fini(gateway);
 	forwards_fini(gateway);
 	names_fini(gateway);
+	pcap_fini(gateway);
 	zones_fini(gateway);
 	wh_net_free(gateway->net);
 	cache_fini(&gateway->cache);

@@ -153,6 +153,10 @@ struct wh_gateway {
 	uint64_t boot_end_ns;       /* 0 = not attached yet */
 	uint32_t boot_window_ms;
 	int pcap_fd;
+	struct pcap_ring *pcap_ring; /* NULL = none */
+	uint32_t pcap_snaplen;       /* 0 = whole frames */
+	bool pcap_has_mac;
+	uint8_t pcap_mac[6]; /* of the guest that is captured */
 
 	/* Descriptors. */
 	uint32_t descriptors, descriptors_max, descriptors_reserve;
@@ -384,6 +388,11 @@ static inline bool events_wanted(const struct wh_gateway *gateway)
 /* A line of JSON to those who watch: the kind, and members that begin with a comma. */
 void event(struct wh_gateway *gateway, const char *kind, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The tuple is the guest's view, local = its peer. */
+void event_flow(struct wh_gateway *gateway, uint32_t id, enum wh_gateway_protocol protocol,
+		bool inbound, const struct wh_net_tuple *tuple);
+void event_flow_closed(struct wh_gateway *gateway, uint32_t id, uint64_t begun_ns,
+		       uint64_t bytes_out, uint64_t bytes_in);
 void event_lease(struct wh_gateway *gateway, const char *kind, const struct lease *lease);
 
 /* ---- dns.c ---- */
@@ -488,6 +497,11 @@ void udp_flows_list(struct wh_gateway *gateway, struct flow_list *list);
 
 /* ---- pcap.c ---- */
 
+static inline bool pcap_wanted(const struct wh_gateway *gateway)
+{
+	return gateway->pcap_fd >= 0 || gateway->pcap_ring;
+}
+void pcap_fini(struct wh_gateway *gateway);
 void pcap_frame(struct wh_gateway *gateway, const struct wh_net_frame *frame);
 
 #endif

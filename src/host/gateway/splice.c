@@ -52,6 +52,9 @@ struct splice_flow {
 static void flow_free(struct splice_flow *f)
 {
 	struct wh_gateway *gateway = f->gateway;
+	if (events_wanted(gateway))
+		event_flow_closed(gateway, f->id, f->begun_ns, f->ways[INSIDE].bytes,
+				  f->ways[OUTSIDE].bytes);
 	for (int i = 0; i < 2; i++) {
 		for (int end = 0; end < 2; end++) {
 			struct wh_loop_fd watch = { .fd = f->ways[i].pipe[end] };
@@ -270,7 +273,7 @@ static void flow_event(struct wh_loop_fd *watch, uint32_t events)
 
 static bool usable(const struct wh_gateway *gateway, const struct wh_net_end *client)
 {
-	return gateway->guest_socket && gateway->pcap_fd < 0 && gateway_is_loopback(&client->ip);
+	return gateway->guest_socket && !pcap_wanted(gateway) && gateway_is_loopback(&client->ip);
 }
 
 /* A socket that is connected, or about to be, to the namespace's loopback. */
@@ -338,6 +341,9 @@ bool splice_accepted(struct wh_gateway *gateway, const struct rule *rule, int fd
 	gateway->stats.tcp_in_accepted++;
 	gateway->stats.tcp_spliced++;
 	log_flow(gateway, f->id, "tcp spliced", client, &to, 0);
+	const struct wh_net_tuple tuple = { .local = *client, .remote = to };
+	if (events_wanted(gateway))
+		event_flow(gateway, f->id, WH_GATEWAY_TCP, true, &tuple);
 	/* Both edges come at once, for what is there already. */
 	if (socket_watch(gateway, &f->sides[OUTSIDE].watch, events) ||
 	    socket_watch(gateway, &f->sides[INSIDE].watch, events))

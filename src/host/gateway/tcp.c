@@ -51,7 +51,7 @@ struct tcp_flow {
 	struct wh_net_end client; /* GUEST_* */
 	struct account *account;  /* of the guest that began it, or NULL */
 	struct proxy_flow *proxy; /* the host's proxy is being talked to; NULL = bytes flow */
-	uint64_t begun_ns;
+	uint64_t begun_ns, bytes_out, bytes_in;
 	uint32_t id;
 	uint8_t state;
 	bool pending; /* counted in gateway->tcp_pending or rule->waiting */
@@ -116,6 +116,9 @@ static void flow_free(struct tcp_flow *flow)
 	struct wh_gateway *gateway = flow->gateway;
 	wh_assert(!flow->tcp);
 	gateway->touched = true;
+	if (events_wanted(gateway))
+		event_flow_closed(gateway, flow->id, flow->begun_ns, flow->bytes_out,
+				  flow->bytes_in);
 	pending_end(flow);
 	wh_list_remove(&flow->node);
 	wh_list_remove(&flow->refused);
@@ -199,6 +202,7 @@ static bool pump_in(struct tcp_flow *flow)
 			wh_assert((uint32_t)n <= room);
 			wh_net_tcp_commit(flow->tcp, (uint32_t)n);
 			gateway->stats.tcp_bytes_in += (uint64_t)n;
+			flow->bytes_in += (uint64_t)n;
 			if ((uint32_t)n < room && !flow->host_hangup)
 				flow->host_readable = false;
 		}
@@ -241,6 +245,7 @@ static bool pump_out(struct tcp_flow *flow)
 			wh_assert((uint32_t)n <= size);
 			wh_net_tcp_consume(flow->tcp, (uint32_t)n);
 			gateway->stats.tcp_bytes_out += (uint64_t)n;
+			flow->bytes_out += (uint64_t)n;
 		}
 		if (n < (long)size)
 			flow->host_writable = false;
@@ -308,6 +313,7 @@ static uint32_t guest_data(struct wh_net_tcp *s, const struct wh_iov *iov, uint3
 	if (n <= 0)
 		return 0;
 	flow->gateway->stats.tcp_bytes_out += (uint64_t)n;
+	flow->bytes_out += (uint64_t)n;
 	return (uint32_t)n;
 }
 
@@ -336,6 +342,9 @@ static bool host_connected(struct tcp_flow *flow)
 		return false;
 	}
 	flow->gateway->stats.tcp_out_opened++;
+	if (events_wanted(flow->gateway))
+		event_flow(flow->gateway, flow->id, WH_GATEWAY_TCP, false,
+			   wh_net_tcp_tuple(flow->tcp));
 	return true;
 }
 
@@ -495,7 +504,7 @@ static void client_give_up(struct tcp_flow *flow)
 void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
 		  const struct wh_net_end *client)
 {
-	if (splice_accepted(gateway, rule, fd, client))
+	if (wh_net_ip_is_any(&rule->config.guest) && splice_accepted(gateway, rule, fd, client))
 		return;
 	struct tcp_flow *flow = flow_new(gateway, fd);
 	if (!flow) {
@@ -583,6 +592,9 @@ static void guest_accepted(struct tcp_flow *flow)
 		flow->gateway->retry_delay_ns = 0;
 		flow->state = OPEN;
 		flow->host_readable = flow->host_writable = true;
+		if (events_wanted(flow->gateway))
+			event_flow(flow->gateway, flow->id, WH_GATEWAY_TCP, true,
+				   wh_net_tcp_tuple(flow->tcp));
 		pending_end(flow);
 		rules_resume(flow->gateway);
 	}

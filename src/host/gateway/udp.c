@@ -180,6 +180,9 @@ static void flow_free(struct udp_flow *flow)
 	struct wh_gateway *gateway = flow->gateway;
 	if (gateway->udp->batch.flow == flow)
 		udp_flush(gateway);
+	if (events_wanted(gateway))
+		event_flow_closed(gateway, flow->id, flow->begun_ns, flow->bytes_out,
+				  flow->bytes_in);
 	struct udp_flow **at = bucket_of(gateway, flow);
 	while (*at != flow)
 		at = &(*at)->next;
@@ -261,6 +264,10 @@ static void flow_insert(struct udp_flow *flow)
 	wh_loop_timer_start(gateway->loop, &flow->timer, flow->used_ns + flow->timeout_ns);
 	gateway->udp_flow_count++;
 	gateway->stats.udp_flows_opened++;
+	const struct wh_net_tuple tuple = { .local = flow->rule ? flow->shown : flow->peer,
+					    .remote = flow->guest };
+	if (events_wanted(gateway))
+		event_flow(gateway, flow->id, WH_GATEWAY_UDP, flow->rule != NULL, &tuple);
 	log_flow(gateway, flow->id, flow->rule ? "udp from" : "udp to any from",
 		 flow->rule ? &flow->client : &flow->guest, &flow->guest, 0);
 }
@@ -484,6 +491,7 @@ static struct udp_flow *out_open(struct wh_gateway *gateway, const struct wh_net
 		return NULL;
 	}
 	flow->guest = tuple->remote;
+	flow->peer = tuple->local;
 	flow->is4 = is4;
 	flow->account = account;
 	account->udp_flows++;

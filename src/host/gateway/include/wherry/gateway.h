@@ -387,6 +387,14 @@ uint32_t wh_gateway_resolvers(struct wh_gateway *gateway,
  * long; after a failed write the capture ends. 0 or -errno. */
 int wh_gateway_pcap(struct wh_gateway *gateway, int fd);
 bool wh_gateway_capturing(const struct wh_gateway *gateway);
+/* Of captures from now on: so many bytes of each frame (0 = all), and frames of one guest (mac NULL = of all). */
+void wh_gateway_pcap_select(struct wh_gateway *gateway, uint32_t snaplen, const uint8_t *mac);
+/* Keeps the last frames in `size` bytes of memory, beside a capture to a file or without one; 0 ends it. _dump writes what
+ * is there as a pcap file. -WH_EINVAL (size), -WH_ENOMEM; _dump: -WH_ENOENT (no ring), -errno. */
+#define WH_GATEWAY_PCAP_RING_MIN (64u << 10)
+#define WH_GATEWAY_PCAP_RING_MAX (64u << 20)
+int wh_gateway_pcap_ring(struct wh_gateway *gateway, uint32_t size);
+int wh_gateway_pcap_dump(struct wh_gateway *gateway, int fd);
 
 struct wh_gateway_flow {
 	uint32_t id;
