@@ -25,6 +25,7 @@ struct sock_message {
 	bool has_address; /* send: in; receive: out */
 	struct wh_net_end address;
 	struct wh_net_ip to; /* receive, datagrams: where it was sent to */
+	size_t direct;       /* TCP, receive: bytes that came straight from frames, and before */
 	void *name;          /* AF_UNIX, receive: where the sender's address goes, or NULL */
 	uint32_t *name_size;
 };

@@ -17,7 +17,8 @@ struct tcp {
 	struct wh_list bound;    /* in bound_list while it holds a port by bind alone */
 	bool is_bound, listening, connecting, connected, failed;
 	bool read_shut, write_shut;
-	int error; /* SO_ERROR, positive */
+	int error;                   /* SO_ERROR, positive */
+	struct sock_message *reader; /* waits in receive, its memory takes what comes */
 	uint32_t option[WH_NET_TCP_MSS + 1];
 	bool option_given[WH_NET_TCP_MSS + 1];
 };
@@ -54,7 +55,40 @@ static void on_event(struct wh_net_tcp *stack, uint32_t events)
 	kern_waitq_wake(&t->sock.file.waitq, mask, UINT32_MAX);
 }
 
-static const struct wh_net_tcp_ops stack_ops = { .event = on_event };
+/* Copies `n` bytes of a list to where the message has had `done` bytes already. */
+static size_t scatter(const struct sock_message *m, size_t done, const struct wh_iov *from,
+		      size_t count, size_t n)
+{
+	size_t moved = 0;
+	for (int i = 0; i < m->iov_count && moved < n; i++) {
+		size_t skip = done < m->iov[i].size ? done : m->iov[i].size;
+		size_t part = m->iov[i].size - skip;
+		done -= skip;
+		if (part > n - moved)
+			part = n - moved;
+		moved += wh_iov_read(from, count, moved, (uint8_t *)m->iov[i].base + skip, part);
+	}
+	return moved;
+}
+
+/* A reader that waits gets the bytes out of the frame, without the way through the stack's buffer. */
+static uint32_t on_data(struct wh_net_tcp *stack, const struct wh_iov *iov, uint32_t count,
+			uint32_t size)
+{
+	struct tcp *t = wh_net_tcp_ctx(stack);
+	struct sock_message *m = t->reader;
+	if (!m)
+		return 0;
+	size_t room = m->size - m->direct, n = size < room ? size : room;
+	n = scatter(m, m->direct, iov, count, n);
+	m->direct += n;
+	if (m->direct == m->size)
+		t->reader = NULL;
+	kern_waitq_wake(&t->sock.file.waitq, LX_POLLIN | LX_POLLRDNORM, UINT32_MAX);
+	return (uint32_t)n;
+}
+
+static const struct wh_net_tcp_ops stack_ops = { .event = on_event, .data = on_data };
 
 static void options_apply(struct tcp *t)
 {
@@ -275,19 +309,26 @@ static size_t take(struct tcp *t, struct sock_message *m, size_t done)
 	if (m->flags & LX_MSG_TRUNC) { /* Linux: throws the bytes away */
 		moved = n;
 	} else {
-		for (int i = 0; i < m->iov_count && moved < n; i++) {
-			size_t skip = done < m->iov[i].size ? done : m->iov[i].size;
-			size_t part = m->iov[i].size - skip;
-			done -= skip;
-			if (part > n - moved)
-				part = n - moved;
-			moved +=
-				wh_iov_read(from, 2, moved, (uint8_t *)m->iov[i].base + skip, part);
-		}
+		moved = scatter(m, done, from, 2, n);
 	}
 	if (!(m->flags & LX_MSG_PEEK) && moved)
 		wh_net_tcp_consume(t->s, (uint32_t)moved);
 	return moved;
+}
+
+/* Waits once. What comes meanwhile goes straight to the reader's memory, if it is the only one. */
+static int reader_wait(struct tcp *t, struct sock_message *m, uint64_t deadline, uint32_t *tries,
+		       size_t *done)
+{
+	bool direct = !m->nonblock && !t->reader && !(m->flags & (LX_MSG_PEEK | LX_MSG_TRUNC));
+	m->direct = *done;
+	if (direct)
+		t->reader = m;
+	int r = sock_wait(&t->sock, m->nonblock, deadline, tries);
+	if (t->reader == m)
+		t->reader = NULL;
+	*done = m->direct;
+	return r;
 }
 
 static int64_t tcp_receive(struct sock *s, struct sock_message *m)
@@ -305,7 +346,7 @@ static int64_t tcp_receive(struct sock *s, struct sock_message *m)
 			break;
 		int r = empty_reason(t);
 		if (r == -WH_EAGAIN)
-			r = sock_wait(s, m->nonblock, deadline, &tries);
+			r = reader_wait(t, m, deadline, &tries, &done);
 		else if (!r)
 			break;
 		if (r < 0 && !done)

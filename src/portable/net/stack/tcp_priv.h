@@ -37,8 +37,8 @@
 #include "net_priv.h"
 
 #define TCP_OOO_MAX 32u     /* islands out of order; a segment that would make another is dropped */
-#define TCP_SENT_MAX 48u    /* records of what is under way; past that neighbours are joined */
-#define TCP_SENT_QUANTA 32u /* bursts within this part of a round trip share a record */
+#define TCP_SENT_MAX 32u    /* records of what is under way; past that neighbours are joined */
+#define TCP_SENT_QUANTA 16u /* bursts within this part of a round trip share a record */
 #define TCP_RTO_FIRST_NS (1 * NET_S) /* RFC 6298 (2.1) */
 #define TCP_RTO_MIN_NS \
 	(200 * NET_MS) /* below RFC 6298's 1 s, as everybody: delayed ACKs are faster */

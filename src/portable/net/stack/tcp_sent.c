@@ -2,7 +2,7 @@
 /*
  * The scoreboard: what lies between snd_una and snd_nxt, in at most TCP_SENT_MAX records. It is
  * what RFC 8985 needs (when was it sent last?) and RFC 6675 (what does the peer have?), without
- * a structure for each packet: bytes that were sent within a thirty-second of a round trip share a
+ * a structure for each packet: bytes that were sent within a sixteenth of a round trip share a
  * record, a SACK block or a retransmission cuts one in pieces, and where that makes too many,
  * neighbours are joined with the more careful of their states: less is known then, and in the
  * worst case something is sent again for nothing.
