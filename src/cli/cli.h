@@ -56,6 +56,10 @@ extern const struct cli_command cli_command_image;
 extern const struct cli_command cli_command_disk;
 extern const struct cli_command cli_command_net;
 extern const struct cli_command cli_command_store;
+/* cmd_machine.c */
+extern const struct cli_command cli_command_ps, cli_command_stop, cli_command_kill,
+	cli_command_pause, cli_command_resume, cli_command_snapshot, cli_command_stats,
+	cli_command_events;
 
 /* Ids that every table may use. */
 #define CLI_END 0        /* no more arguments */

@@ -13,6 +13,7 @@
 #include <wherry/base/errors.h>
 
 #include "programs.h"
+#include "machine_api.h"
 #include "run.h"
 
 static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
@@ -44,9 +45,8 @@ static void grace_over(struct wh_loop_timer *timer)
 }
 
 /* The first request goes to the guest; the second one, or time, ends it. */
-static void signal_came(struct wh_os_signals *signals, int signal)
+void run_ask_to_stop(struct run *r, int signal)
 {
-	struct run *r = signals->ctx;
 	if (r->asked_to_stop) {
 		wh_vmm_machine_kill(r->machine);
 		return;
@@ -55,6 +55,11 @@ static void signal_came(struct wh_os_signals *signals, int signal)
 	wh_vmm_machine_signal(r->machine, signal);
 	wh_loop_timer_init(&r->grace, grace_over, r);
 	wh_loop_timer_start(r->loop, &r->grace, wh_os_now() + RUN_GRACE_MS * 1000000ull);
+}
+
+static void signal_came(struct wh_os_signals *signals, int signal)
+{
+	run_ask_to_stop(signals->ctx, signal);
 }
 
 static int take_signals(struct run *r)
@@ -99,8 +104,16 @@ static bool looks_like_kernel(const char *path)
 
 static int image_error(const struct run *r, int error, const struct wh_diag *diag)
 {
-	cli_error("%s: %s", r->options.image, diag->text);
+	cli_error("%s: %s", r->options.from ? r->options.from : r->options.image, diag->text);
 	return error == -WH_EACCES ? CLI_CANNOT_START : status_of(error);
+}
+
+static int open_snapshot(struct run *r, int fd, struct wh_diag *diag)
+{
+	int error = wh_vmm_snapshot_open_fd(fd, &r->snapshot, diag);
+	if (error >= 0)
+		r->image = wh_vmm_snapshot_image(r->snapshot);
+	return error;
 }
 
 /* Opens the image. The guest's process begins before the file is read: it takes longest. */
@@ -108,12 +121,13 @@ static int open_image(struct run *r, char **argv)
 {
 	const struct run_options *o = &r->options;
 	struct wh_diag diag = { "" };
-	int fd = wh_vmm_image_file(o->image, &diag);
+	int fd = wh_vmm_image_file(o->from ? o->from : o->image, &diag);
 	if (fd < 0)
 		return image_error(r, fd, &diag);
 	int error = wh_vmm_spare_new(&r->config, fd, &r->config.spare, &diag);
 	if (error >= 0)
-		error = wh_vmm_image_open_fd(fd, &r->image, &diag);
+		error = o->from ? open_snapshot(r, fd, &diag)
+				: wh_vmm_image_open_fd(fd, &r->image, &diag);
 	if (error >= 0 && (o->initrd || o->append || o->cpus || o->trace_exits)) {
 		cli_error("--initrd, --append, --cpus and --trace-exits are for kernels; %s is an "
 			  "image",
@@ -122,7 +136,7 @@ static int open_image(struct run *r, char **argv)
 	}
 	if (error >= 0)
 		return CLI_OK;
-	if (error == -WH_ENOEXEC && looks_like_kernel(o->image)) {
+	if (error == -WH_ENOEXEC && !o->from && looks_like_kernel(o->image)) {
 		wh_vmm_spare_free(r->config.spare);
 		r->config.spare = NULL;
 		argv[o->replaced_at] = o->replaced;
@@ -137,10 +151,14 @@ static int make_machine(struct run *r, uint64_t started, uint64_t opened)
 	int status = run_devices_prepare(r, &r->config);
 	if (status)
 		return status;
-	int error = wh_vmm_machine_new(&r->config, r->image, r->loop, &r->machine, &diag);
+	int error = r->snapshot
+			    ? wh_vmm_machine_restore(&r->config, r->snapshot, r->loop, &r->machine,
+						     &diag)
+			    : wh_vmm_machine_new(&r->config, r->image, r->loop, &r->machine, &diag);
 	r->config.spare = NULL;
 	if (error < 0) {
-		cli_error("%s: %s", r->options.image, diag.text);
+		cli_error("%s: %s", r->options.from ? r->options.from : r->options.image,
+			  diag.text);
 		return CLI_ERROR;
 	}
 	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_START, started);
@@ -171,6 +189,10 @@ static int run_guest(struct run *r)
 	int error = wh_vmm_machine_start(r->machine, &diag);
 	if (error < 0) {
 		cli_error("%s", diag.text);
+		return CLI_ERROR;
+	}
+	if (machine_api_start(r)) {
+		wh_vmm_machine_kill(r->machine);
 		return CLI_ERROR;
 	}
 	if (r->options.timeline) {
@@ -209,7 +231,9 @@ static void configure(struct run *r)
 
 static int run_image(struct run *r, char **argv, uint64_t started)
 {
-	int status = open_image(r, argv);
+	int status = machine_api_open(r);
+	if (!status)
+		status = open_image(r, argv);
 	uint64_t opened = __builtin_ia32_rdtsc();
 	if (!status && wh_loop_new(&r->loop) < 0) {
 		cli_error("cannot make an event loop: too many open files?");
@@ -233,6 +257,7 @@ int cmd_run(int argc, char **argv)
 		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
 	configure(r);
 	int status = run_image(r, argv, started);
+	machine_api_close(r);
 	if (!r->ended) { /* a guest that runs must not outlive us */
 		wh_vmm_machine_free(r->machine);
 		r->machine = NULL;

@@ -40,8 +40,9 @@ static int run_verb(const char *verb, int argc, char **argv)
 	const struct cli_command *c = find_command(verb);
 	if (c)
 		return c->run(argc, argv);
-	if (find_program(verb))
-		return program_exec(verb, argv);
+	const struct program *p = find_program(verb);
+	if (p)
+		return program_exec(p->file ? p->file : p->name, argv);
 	cli_error("unknown command %s (see: wherry help)", verb);
 	return CLI_ERROR;
 }
@@ -76,8 +77,11 @@ static int help(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	if (!cli_programs[0].name) { /* the program of one verb */
-		argv[0] = (char *)cli_commands[0]->name;
-		return cli_commands[0]->run(argc, argv);
+		const struct cli_command *own = argc ? find_command(argv[0]) : NULL;
+		if (!own) /* by its file's name */
+			own = cli_commands[0];
+		argv[0] = (char *)own->name;
+		return own->run(argc, argv);
 	}
 	if (argc < 2) {
 		cli_error("a command must follow (see: wherry help)");

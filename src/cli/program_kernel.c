@@ -5,4 +5,4 @@
 #include "programs.h"
 
 const struct cli_command *const cli_commands[] = { &cli_command_run, NULL };
-const struct program cli_programs[] = { { NULL, NULL } };
+const struct program cli_programs[] = { { NULL, NULL, NULL } };

@@ -16,8 +16,16 @@ const struct cli_command *const cli_commands[] = {
 };
 
 const struct program cli_programs[] = {
-	{ "disk", "make, describe, change and serve disk images" },
-	{ "net", "give a program, a namespace or machines a network without privileges" },
-	{ "store", "keep files with history, branches and transactions" },
-	{ NULL, NULL },
+	{ "disk", "make, describe, change and serve disk images", NULL },
+	{ "net", "give a program, a namespace or machines a network without privileges", NULL },
+	{ "store", "keep files with history, branches and transactions", NULL },
+	{ "ps", "list named machines", "machine" },
+	{ "stop", "ask a machine to end", "machine" },
+	{ "kill", "end a machine at once", "machine" },
+	{ "pause", "let a machine stand still", "machine" },
+	{ "resume", "let it go on", "machine" },
+	{ "snapshot", "write a machine to a file", "machine" },
+	{ "stats", "figures of a machine, as OpenMetrics", "machine" },
+	{ "events", "follow what happens to a machine, as JSON lines", "machine" },
+	{ NULL, NULL, NULL },
 };

@@ -17,6 +17,7 @@
 struct program {
 	const char *name; /* the verb; the file is wherry-NAME */
 	const char *summary;
+	const char *file; /* the file is wherry-FILE: several verbs in one; NULL = NAME */
 };
 
 /* What the binary at hand can do itself: each binary links exactly one such list, which ends

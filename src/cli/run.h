@@ -60,6 +60,7 @@ struct run_options {
 	uint64_t net_rate, balloon;
 	unsigned cpus;
 	bool trace_exits;
+	const char *from; /* a snapshot, instead of an image */
 	const char *image;
 	const char *const *argv; /* of the guest, argv[0] first */
 	int replaced_at;         /* the word of our own argv that this took, and what it was */
@@ -74,6 +75,7 @@ struct run {
 	struct wh_log log;
 	struct wh_vmm_config config;
 	struct wh_loop *loop;
+	struct wh_vmm_snapshot *snapshot;
 	struct wh_vmm_image *image; /* NULL: it runs a kernel */
 	struct wh_vmm_machine *machine;
 	struct run_devices *devices;
@@ -89,6 +91,8 @@ struct run {
 };
 
 /* Reads argv. CLI_END, or what the command returns at once: CLI_BAD, CLI_HELP. */
+/* As if this signal had come: the guest is asked first. */
+void run_ask_to_stop(struct run *r, int signal);
 int run_options_read(struct run_options *o, int argc, char **argv);
 int run_disk_parse(const char *text, struct run_disk *ret_disk);
 int run_volume_parse(const char *text, struct run_volume *ret_volume);

@@ -19,6 +19,7 @@ enum {
 	OPT_VOLUME,
 	OPT_ENV,
 	OPT_NAME,
+	OPT_FROM,
 	OPT_SANDBOX,
 	OPT_TIMELINE,
 	OPT_VERBOSE,
@@ -57,6 +58,7 @@ static const struct cli_option options[] = {
 	{ OPT_HERE, "here", 0, NULL,
 	  "as a program of the host: its working directory and environment" },
 	{ OPT_NAME, "name", 0, "NAME", "the machine's and host's name" },
+	{ OPT_FROM, "from", 0, "FILE", "go on from a snapshot, instead of an image" },
 	{ OPT_SANDBOX, "sandbox", 0, "LEVEL", "proc engine: auto, strict or minimal" },
 	{ OPT_INITRD, "initrd", 0, "FILE", "kernels: initial RAM disk, or first module" },
 	{ OPT_APPEND, "append", 0, "TEXT", "kernels: command line (default: console=ttyS0)" },
@@ -425,6 +427,9 @@ static int take(struct run_options *o, int id, const char *value)
 		return 0;
 	case OPT_NAME:
 		return take_name(o, value);
+	case OPT_FROM:
+		o->from = value;
+		return 0;
 	case OPT_TIMELINE:
 		o->timeline = true;
 		return 0;
@@ -458,6 +463,12 @@ int run_options_read(struct run_options *o, int argc, char **argv)
 		o->image = value;
 		image_index = p.index - 1;
 	}
+	if (o->from && (o->image || p.index < argc)) {
+		cli_error("run --from: a snapshot has its image and arguments already");
+		return CLI_BAD;
+	}
+	if (o->from)
+		return CLI_END;
 	if (!o->image) {
 		cli_error("run: name an image (see: wherry run --help)");
 		return CLI_BAD;

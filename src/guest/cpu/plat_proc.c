@@ -81,7 +81,7 @@ __attribute__((no_stack_protector)) void plat_proc_park(uint64_t frame, bool fir
 	struct wh_boot_control *control = kern_control();
 	if (first) {
 		control->park_frame = frame;
-		control->park_fs_base = cpu_rdfsbase();
+		control->park_fs_base = kern_boot()->flags & WH_BOOT_FSGSBASE ? cpu_rdfsbase() : 0;
 		__atomic_store_n(&control->parked, 1, __ATOMIC_SEQ_CST);
 	}
 	for (;;) {

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -473,6 +474,17 @@ void wh_vmm_machine_free(struct wh_vmm_machine *m)
 const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *m)
 {
 	return &m->memory;
+}
+
+uint64_t wh_vmm_machine_ram_size(const struct wh_vmm_machine *m)
+{
+	return m->layout.ram_size;
+}
+
+uint64_t wh_vmm_machine_touched(const struct wh_vmm_machine *m)
+{
+	struct stat st;
+	return fstat(m->ram_fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
 enum wh_vmm_engine wh_vmm_machine_engine(const struct wh_vmm_machine *m)

@@ -22,7 +22,6 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
@@ -31,9 +30,6 @@
 #include "proc_priv.h"
 #include "../snapshot_wire.h"
 
-#ifndef P_PIDFD_TYPE
-#define P_PIDFD_TYPE 3 /* sys/wait.h of older libcs lacks it */
-#endif
 #define PARK_LOOK_NS 50000
 #define PARK_LOOKS 20000 /* a second and more: the guest may wait for a processor */
 
@@ -150,20 +146,6 @@ static void proc_kill(struct wh_vmm_machine *m)
 	syscall(SYS_pidfd_send_signal, p->process->pidfd, SIGKILL, NULL, 0);
 }
 
-static int proc_pause(struct wh_vmm_machine *m, bool on, struct wh_diag *diag)
-{
-	struct proc *p = m->engine_state;
-	siginfo_t info = { 0 };
-	if (syscall(SYS_pidfd_send_signal, p->process->pidfd, on ? SIGSTOP : SIGCONT, NULL, 0))
-		return wh_diag_set(diag, -errno, "cannot stop the guest (errno %d)", errno);
-	/* Until it stands still, or has ended instead. */
-	while (on && waitid((idtype_t)P_PIDFD_TYPE, (id_t)p->process->pidfd, &info,
-			    WSTOPPED | WEXITED | WNOWAIT | __WALL) < 0)
-		if (errno != EINTR)
-			return wh_diag_set(diag, -errno, "cannot stop the guest (errno %d)", errno);
-	return 0;
-}
-
 static void let_go(struct wh_vmm_machine *m)
 {
 	__atomic_store_n(&m->control->park, 0, __ATOMIC_SEQ_CST);
@@ -172,28 +154,38 @@ static void let_go(struct wh_vmm_machine *m)
 }
 
 /* The guest cannot wake us but through the loop: looks now and then. Its word is taken; a lie spoils
- * its own snapshot. */
-static int proc_park(struct wh_vmm_machine *m, bool on, struct wh_diag *diag)
+ * its own snapshot. Not by stopping its process: the kernel would have it go on by a call that the filter
+ * refuses (restart_syscall), where a handler ends the call that it interrupts. */
+static int stand_still(struct wh_vmm_machine *m, struct wh_diag *diag)
 {
 	struct proc *p = m->engine_state;
 	const struct timespec moment = { 0, PARK_LOOK_NS };
-	if (!on) {
-		if (m->paused)
-			(void)proc_pause(m, true, NULL); /* it has ended, or it stops */
-		let_go(m);
-		return 0;
-	}
+	if (!(m->image->manifest.flags & WH_MANIFEST_PARKS))
+		return wh_diag_set(diag, -WH_EOPNOTSUPP,
+				   "the image is too old for this; build it again");
 	__atomic_store_n(&m->control->park, 1, __ATOMIC_SEQ_CST);
 	syscall(SYS_pidfd_send_signal, p->process->pidfd, WH_BOOT_PARK_SIGNAL, NULL, 0);
-	if (m->paused)
-		(void)proc_pause(m, false, NULL);
 	for (int i = 0; i < PARK_LOOKS; i++) {
 		if (__atomic_load_n(&m->control->parked, __ATOMIC_SEQ_CST))
 			return 0;
 		nanosleep(&moment, NULL);
 	}
-	(void)proc_park(m, false, NULL); /* as above */
+	let_go(m);
 	return wh_diag_set(diag, -WH_EAGAIN, "the guest does not come to rest; try again");
+}
+
+static int proc_pause(struct wh_vmm_machine *m, bool on, struct wh_diag *diag)
+{
+	if (on)
+		return stand_still(m, diag);
+	let_go(m);
+	return 0;
+}
+
+/* A paused guest is parked already, and stays so. */
+static int proc_park(struct wh_vmm_machine *m, bool on, struct wh_diag *diag)
+{
+	return m->paused ? 0 : proc_pause(m, on, diag);
 }
 
 static void stop_watching(struct proc *p)

@@ -133,12 +133,16 @@ int wh_vmm_machine_start(struct wh_vmm_machine *machine, struct wh_diag *diag);
 void wh_vmm_machine_signal(struct wh_vmm_machine *machine, int signal);
 /* Ends the guest at once; exited() follows from the loop. */
 void wh_vmm_machine_kill(struct wh_vmm_machine *machine);
-/* Stops the guest where it is, or lets it go on; devices live on. The guest's clocks count the time. proc;
- * -WH_EOPNOTSUPP elsewhere, -WH_EINVAL: it does not run. */
+/* Stops the guest where it is, or lets it go on; devices live on. The guest's clocks count the time. proc, images
+ * with WH_MANIFEST_PARKS; -WH_EOPNOTSUPP elsewhere, -WH_EINVAL: it does not run, -WH_EAGAIN: it did not come to
+ * rest within a second. */
 int wh_vmm_machine_pause(struct wh_vmm_machine *machine, bool on, struct wh_diag *diag);
 bool wh_vmm_machine_paused(const struct wh_vmm_machine *machine);
 void wh_vmm_machine_free(struct wh_vmm_machine *machine); /* kills and reaps first; no callback */
 const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *machine);
+uint64_t wh_vmm_machine_ram_size(const struct wh_vmm_machine *machine); /* bytes */
+/* Bytes of RAM that are backed by memory: what the guest and its devices ever touched. 0 = unknown. */
+uint64_t wh_vmm_machine_touched(const struct wh_vmm_machine *machine);
 enum wh_vmm_engine wh_vmm_machine_engine(const struct wh_vmm_machine *machine);
 /* Notes when a stage before ENTRY was reached (START, IMAGE, MACHINE), as a TSC stamp. */
 void wh_vmm_machine_mark(struct wh_vmm_machine *machine, enum wh_boot_stage stage, uint64_t tsc);
