@@ -770,7 +770,16 @@ int store_mount(struct store_arguments *a)
 	loop();
 	fuse_session_unmount(m.session);
 	fuse_remove_signal_handlers(m.session);
+	fuse_session_destroy(m.session);
+	fuse_opt_free_args(&args);
 	close(m.sock);
+	free(m.in);
+	free(m.free_fids);
+	for (unsigned i = 0; i < INODE_BUCKETS; i++)
+		for (struct inode *n; (n = m.bucket[i]);) {
+			m.bucket[i] = n->next;
+			free(n);
+		}
 	if (m.over)
 		cli_error("store: the server of %s is gone", a->operand[1]);
 	return m.over ? CLI_ERROR : CLI_OK;

@@ -289,7 +289,7 @@ static void merge_rules(void)
 	void *data;
 	size_t size;
 	CHECK_EQ(wh_store_tx_begin(store, "main", &tx, &diag), 0);
-	CHECK_EQ(wh_store_tx_put(tx, "k.json", "{\"a\":1,\"o\":{\"x\":5,\"y\":2},\"new\":[1]}", 37,
+	CHECK_EQ(wh_store_tx_put(tx, "k.json", "{\"a\":1,\"o\":{\"x\":5,\"y\":2},\"new\":[1]}", 35,
 				 0, &diag),
 		 0);
 	put("main", "k.json", "{\"a\":2,\"o\":{\"x\":1,\"y\":3},\"gone\":0}");
