@@ -3,6 +3,7 @@
 """The tree over 9P in three dialects: what DataKit's clients rely on. usage: tree.py WHERRY-STORE"""
 import struct
 import sys
+import threading
 
 import p9
 from serve import Store
@@ -221,6 +222,51 @@ def apply(store, c):
     fails('condition failed: a', 11, c.write, 'branch/%s/apply' % b, 'if a %s\nrm moved\n' % blob, c=c)
 
 
+def leases(store, c):
+    b = 's' + c.dialect[-1]
+    one = store.client(c.dialect)
+    one.mkdir('branch', b)
+    t = 'branch/%s/transactions/long' % b
+    one.mkdir('branch/%s/transactions' % b, 'long')
+    one.create(t + '/rw', 'f', b'kept')
+    one.write(t + '/msg', 'from before')
+    assert one.read(t + '/lease') == b'0\n'
+    fails('a lease is a number of seconds, at most 604800', 22, one.write, t + '/lease', 'long', c=one)
+    one.write(t + '/lease', '600')
+    one.close()
+    c.mkdir('branch', b)  # one without commits is each connection's own
+    assert 'long' in c.ls('branch/%s/transactions' % b)
+    fails('Already exists', 17, c.mkdir, 'branch/%s/transactions' % b, 'long', c=c)
+    assert 599 <= int(c.read(t + '/lease')) <= 600
+    assert b'lease %s long of' % b.encode() in c.read('debug/who')
+    assert c.read(t + '/rw/f') == b'kept'
+    c.write(t + '/ctl', 'commit')
+    assert store.git('log', '--format=%B', b).strip() == 'from before'
+    one = store.client(c.dialect)
+    one.mkdir('branch', b)
+    one.mkdir('branch/%s/transactions' % b, 'short')
+    one.write('branch/%s/transactions/short/lease' % b, '1')
+    one.mkdir('branch/%s/transactions' % b, 'back')
+    one.write('branch/%s/transactions/back/lease' % b, '100')
+    one.write('branch/%s/transactions/back/lease' % b, '0')
+    one.close()
+    for _ in range(200):
+        if c.ls('branch/%s/transactions' % b) == []:
+            break
+        threading.Event().wait(0.05)
+    assert c.ls('branch/%s/transactions' % b) == []
+    assert b'Tread' in c.read('debug/trace')
+    for aname, branch in (('branch/%s,ro' % b, b), ('branch/' + b, b)):
+        only = store.client(c.dialect, aname=aname)
+        assert 'head' in only.ls('') and only.read('ro/f') == b'kept'
+        assert 'head' in only.ls('transactions/../..')
+        fails(None, 2, only.walk, 'branch', c=only)
+        if aname.endswith('ro'):
+            fails('Directory is read-only', 30, only.mkdir, 'transactions', 'x', c=only)
+            fails('Read-only file', 30, only.write, 'fast-forward', 'x', c=only)
+        only.close()
+
+
 def errors(store, c):
     fails('Unknown fid 77', 9, c.clunk, 77, c=c)
     fid = c.walk('branch')
@@ -264,7 +310,7 @@ def remotes(store, c):
 def main():
     with Store(sys.argv[1]) as store:
         for dialect in DIALECTS:
-            for fn in (basics, transactions, live, apply, errors, remotes):
+            for fn in (basics, transactions, live, apply, leases, errors, remotes):
                 c = store.client(dialect)
                 fn(store, c)
                 c.close()

@@ -80,6 +80,7 @@ static int run(struct wh_p9_request *q, struct node *n, char *text)
 		return forward(q, n, text);
 	case K_CTL:
 	case K_DURABILITY:
+	case K_LEASE:
 		return tx_command(q, n, text);
 	case K_MERGE:
 		return tx_merge_command(q, n, text);

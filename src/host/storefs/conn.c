@@ -170,6 +170,10 @@ static uint32_t answer_room(const uint8_t *p, uint32_t size)
 
 static bool take(struct conn *c, uint8_t *p, uint32_t size)
 {
+	struct session *s = &c->session;
+	s->trace[s->trace_count % TRACE_SIZE].type = p[4];
+	s->trace[s->trace_count % TRACE_SIZE].tag = wh_p9_tag(p);
+	s->trace[s->trace_count++ % TRACE_SIZE].fid = size >= 11 ? wh_load_le32(p + 7) : 0;
 	struct answer *a = answer_get(c, answer_room(p, size));
 	if (!a)
 		return false;

@@ -18,6 +18,10 @@ static int choose_root(struct session *s, struct node *n, struct wh_p9_str aname
 	char name[WH_STORE_BRANCH_SIZE_MAX + 1];
 	while (aname.size && aname.text[0] == '/')
 		aname = wh_p9_str(aname.text + 1, aname.size - 1u);
+	if (aname.size >= 3 && !memcmp(aname.text + aname.size - 3, ",ro", 3)) {
+		s->read_only = true;
+		aname.size = (uint16_t)(aname.size - 3);
+	}
 	bool wants = aname.size > 7 && !memcmp(aname.text, "branch/", 7) &&
 		     aname.size - 7u < sizeof name;
 	if (aname.size && !wants)

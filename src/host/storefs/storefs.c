@@ -52,6 +52,8 @@ int wh_storefs_new(const struct wh_storefs_config *config, struct wh_storefs **r
 	wh_list_init(&fs->listeners);
 	wh_list_init(&fs->remotes);
 	wh_list_init(&fs->jobs);
+	wh_list_init(&fs->leased);
+	wh_loop_timer_init(&fs->lease_timer, leases_expire, fs);
 	struct wh_store_config c = {
 		.size = sizeof c, .path = config->path, .moved = on_moved, .ctx = fs, .watch = true
 	};
@@ -86,6 +88,7 @@ void wh_storefs_free(struct wh_storefs *fs)
 		free(l);
 	}
 	conns_free(fs);
+	leases_free(fs);
 	remotes_free(fs);
 	wh_loop_hook_remove(fs->loop, &fs->hook);
 	wh_loop_remove(fs->loop, &fs->store_watch);

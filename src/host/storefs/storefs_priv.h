@@ -13,6 +13,9 @@
 #define STREAM_WINDOW 4096u       /* sent bytes that can be read again: shells seek back */
 #define REFLOG_QUEUE_MAX 65536u   /* changes that a slow reader of reflog may be behind */
 #define REMOTES_MAX 64u
+#define LEASES_MAX 256u           /* transactions that outlive their connections */
+#define LEASE_SECONDS_MAX 604800u /* a week */
+#define TRACE_SIZE 32u            /* requests of each connection that debug/trace shows */
 
 enum kind {
 	K_ROOT,
@@ -48,6 +51,7 @@ enum kind {
 	K_TX_DIFF,
 	K_CONFLICTS,
 	K_DURABILITY,
+	K_LEASE,
 	K_SIDE_OURS,
 	K_SIDE_THEIRS,
 	K_SIDE_BASE,
@@ -101,6 +105,8 @@ struct tx {
 	bool parents_written, merged, dead;
 	enum wh_store_durability durability;
 	uint64_t serial;
+	uint64_t lease_end_ns; /* 0 = it ends with its connection */
+	char owner[64];
 };
 
 struct remote {
@@ -182,6 +188,12 @@ struct session {
 	pid_t pid;
 	uid_t uid;
 	bool peer_known, read_only, attached;
+	struct {
+		uint8_t type;
+		uint16_t tag;
+		uint32_t fid;
+	} trace[TRACE_SIZE];
+	uint64_t trace_count;
 };
 
 struct waiting_commit {
@@ -196,6 +208,8 @@ struct wh_storefs {
 	struct wh_loop *loop;
 	struct wh_loop_hook hook;
 	struct wh_loop_fd store_watch;
+	struct wh_list leased; /* transactions */
+	struct wh_loop_timer lease_timer;
 	struct wh_list sessions, streams, commits, connections, dirty, listeners, jobs;
 	struct wh_list remotes;
 	unsigned connection_count;
@@ -248,6 +262,10 @@ int tx_new(struct session *s, const char *branch, struct wh_p9_str name, struct 
 struct tx *tx_find(struct session *s, const char *branch, const char *name, size_t size);
 void tx_unref(struct tx *t);
 void tx_close(struct tx *t); /* out of the session's list */
+/* 0 seconds: it belongs to this connection again. */
+int tx_lease(struct wh_p9_request *q, struct node *n, const char *text);
+void leases_expire(struct wh_loop_timer *timer);
+void leases_free(struct wh_storefs *fs);
 int tx_command(struct wh_p9_request *q, struct node *n, char *text);
 int tx_merge_command(struct wh_p9_request *q, struct node *n, char *text);
 /* Random-access texts (msg, parents, url). */

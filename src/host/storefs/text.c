@@ -189,6 +189,31 @@ static void who(const struct node *n, struct text *t)
 	}
 }
 
+static void leases(const struct node *n, struct text *t)
+{
+	uint64_t now = wh_loop_now(n->session->fs->loop);
+	WH_LIST_FOR_EACH(i, &n->session->fs->leased) {
+		struct tx *x = WH_LIST_ENTRY(i, struct tx, node);
+		put(t, "lease %s %s of %s, %llu s left\n", x->branch, x->name,
+		    x->owner[0] ? x->owner : "-",
+		    (unsigned long long)(x->lease_end_ns > now
+						 ? (x->lease_end_ns - now) / 1000000000u
+						 : 0));
+	}
+}
+
+static void trace(const struct node *n, struct text *t)
+{
+	WH_LIST_FOR_EACH(i, &n->session->fs->sessions) {
+		struct session *s = WH_LIST_ENTRY(i, struct session, node);
+		uint64_t from = s->trace_count > TRACE_SIZE ? s->trace_count - TRACE_SIZE : 0;
+		for (uint64_t k = from; k < s->trace_count; k++)
+			put(t, "%llu %s tag %u fid %u\n", (unsigned long long)s->serial,
+			    wh_p9_type_name(s->trace[k % TRACE_SIZE].type),
+			    s->trace[k % TRACE_SIZE].tag, s->trace[k % TRACE_SIZE].fid);
+	}
+}
+
 static int commit_text(const struct node *n, struct text *t)
 {
 	struct wh_store_commit c;
@@ -243,6 +268,12 @@ static int reply(const struct node *n, struct text *t)
 		text = n->session->replies[n->kind];
 	if (n->kind == K_DURABILITY)
 		text = n->tx->durability == WH_STORE_LAZY ? "lazy\n" : "sync\n";
+	if (n->kind == K_LEASE) {
+		uint64_t now = wh_loop_now(n->session->fs->loop), end = n->tx->lease_end_ns;
+		put(t, "%llu\n",
+		    (unsigned long long)(end > now ? (end - now + 999999999u) / 1000000000u : 0));
+		return 0;
+	}
 	put(t, "%s", text ? text : "");
 	return 0;
 }
@@ -281,8 +312,12 @@ static int fill(const struct node *n, struct text *t)
 	case K_STATS:
 		stats(n, t);
 		return 0;
+	case K_TRACE:
+		trace(n, t);
+		return 0;
 	case K_WHO:
 		who(n, t);
+		leases(n, t);
 		return 0;
 	case K_REMOTE_STATE:
 		put(t, "%s\n",

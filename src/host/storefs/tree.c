@@ -42,6 +42,7 @@ static const struct child {
 	{ K_TX, "merge", K_MERGE },
 	{ K_TX, "diff", K_TX_DIFF },
 	{ K_TX, "durability", K_DURABILITY },
+	{ K_TX, "lease", K_LEASE },
 	{ K_TX, "ours", K_SIDE_OURS },
 	{ K_TX, "theirs", K_SIDE_THEIRS },
 	{ K_TX, "base", K_SIDE_BASE },
@@ -62,6 +63,7 @@ static const struct child {
 	{ K_DEBUG, "src", K_SRC },
 	{ K_DEBUG, "stats", K_STATS },
 	{ K_DEBUG, "who", K_WHO },
+	{ K_DEBUG, "trace", K_TRACE },
 };
 
 enum nature nature_of(enum kind kind)
@@ -95,6 +97,7 @@ enum nature nature_of(enum kind kind)
 	case K_CTL:
 	case K_MERGE:
 	case K_DURABILITY:
+	case K_LEASE:
 	case K_FETCH:
 	case K_PUSH:
 	case K_GC:
@@ -756,6 +759,11 @@ static int list_dynamic(struct node *n, struct listing *l)
 		return r;
 	case K_TRANSACTIONS:
 		WH_LIST_FOR_EACH(i, &s->txs) {
+			struct tx *t = WH_LIST_ENTRY(i, struct tx, node);
+			if (r >= 0 && wh_streq(t->branch, n->branch))
+				r = list_add(l, strdup(t->name), K_TX);
+		}
+		WH_LIST_FOR_EACH(i, &s->fs->leased) {
 			struct tx *t = WH_LIST_ENTRY(i, struct tx, node);
 			if (r >= 0 && wh_streq(t->branch, n->branch))
 				r = list_add(l, strdup(t->name), K_TX);

@@ -35,15 +35,21 @@ int tx_new(struct session *s, const char *branch, struct wh_p9_str name, struct 
 	return 0;
 }
 
-struct tx *tx_find(struct session *s, const char *branch, const char *name, size_t size)
+static struct tx *find_in(struct wh_list *list, const char *branch, const char *name, size_t size)
 {
-	WH_LIST_FOR_EACH(i, &s->txs) {
+	WH_LIST_FOR_EACH(i, list) {
 		struct tx *t = WH_LIST_ENTRY(i, struct tx, node);
 		if (wh_streq(t->branch, branch) && strlen(t->name) == size &&
 		    !memcmp(t->name, name, size))
 			return t;
 	}
 	return NULL;
+}
+
+struct tx *tx_find(struct session *s, const char *branch, const char *name, size_t size)
+{
+	struct tx *t = find_in(&s->txs, branch, name, size);
+	return t ? t : find_in(&s->fs->leased, branch, name, size);
 }
 
 void tx_unref(struct tx *t)
@@ -65,6 +71,60 @@ void tx_close(struct tx *t)
 	t->dead = true;
 	wh_list_remove(&t->node);
 	tx_unref(t);
+}
+
+/* ---- leases: transactions that outlive a connection, and are everybody's ---- */
+
+static void lease_timer(struct wh_storefs *fs)
+{
+	uint64_t first = UINT64_MAX;
+	WH_LIST_FOR_EACH(i, &fs->leased) {
+		struct tx *t = WH_LIST_ENTRY(i, struct tx, node);
+		first = t->lease_end_ns < first ? t->lease_end_ns : first;
+	}
+	if (first == UINT64_MAX)
+		wh_loop_timer_stop(fs->loop, &fs->lease_timer);
+	else
+		wh_loop_timer_start(fs->loop, &fs->lease_timer, first);
+}
+
+void leases_expire(struct wh_loop_timer *timer)
+{
+	struct wh_storefs *fs = timer->ctx;
+	uint64_t now = wh_loop_now(fs->loop);
+	WH_LIST_FOR_EACH_SAFE(i, &fs->leased) {
+		struct tx *t = WH_LIST_ENTRY(i, struct tx, node);
+		if (t->lease_end_ns <= now)
+			tx_close(t);
+	}
+	lease_timer(fs);
+}
+
+void leases_free(struct wh_storefs *fs)
+{
+	WH_LIST_FOR_EACH_SAFE(i, &fs->leased)
+		tx_close(WH_LIST_ENTRY(i, struct tx, node));
+	lease_timer(fs);
+}
+
+int tx_lease(struct wh_p9_request *q, struct node *n, const char *text)
+{
+	struct wh_storefs *fs = n->session->fs;
+	char *end;
+	unsigned long seconds = strtoul(text, &end, 10);
+	unsigned count = 0;
+	if (!isdigit((unsigned char)*text) || *end || seconds > LEASE_SECONDS_MAX)
+		return wh_p9_fail(q, -WH_EINVAL, "a lease is a number of seconds, at most 604800");
+	WH_LIST_FOR_EACH(i, &fs->leased)
+		count++;
+	if (seconds && !n->tx->lease_end_ns && count >= LEASES_MAX)
+		return wh_p9_fail(q, -WH_EMFILE, "too many leases");
+	wh_list_remove(&n->tx->node);
+	wh_list_push_back(seconds ? &fs->leased : &n->session->txs, &n->tx->node);
+	n->tx->lease_end_ns = seconds ? wh_loop_now(fs->loop) + seconds * 1000000000ull : 0;
+	snprintf(n->tx->owner, sizeof n->tx->owner, "%s", n->session->user);
+	lease_timer(fs);
+	return 0;
 }
 
 /* ---- texts ---- */
@@ -250,6 +310,8 @@ int tx_command(struct wh_p9_request *q, struct node *n, char *text)
 		n->tx->durability = wh_streq(text, "lazy") ? WH_STORE_LAZY : WH_STORE_SYNC;
 		return 0;
 	}
+	if (n->kind == K_LEASE)
+		return tx_lease(q, n, text);
 	if (wh_streq(text, "close")) {
 		tx_close(n->tx);
 		return 0;
