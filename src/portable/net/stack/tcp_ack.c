@@ -156,8 +156,11 @@ static void grow(struct wh_net_tcp *s, uint32_t bytes, const struct tcp_delivery
 	const struct wh_net_tcp_cc *cc = s->net->config.cc;
 	uint32_t flight = s->snd_nxt - s->snd_una + bytes;
 	bool round = !tcp_before(s->snd_una, s->round_end);
-	if (round)
+	if (round) {
 		s->round_end = s->snd_nxt;
+		if (s->mss_lowered) /* RFC 1191, 6.3: until what was learnt has expired */
+			tcp_set_mss(s);
+	}
 	if (!cc || !bytes || recovering)
 		return;
 	struct wh_net_cc_ack a = { .bytes = bytes,

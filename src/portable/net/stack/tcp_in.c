@@ -249,6 +249,7 @@ void tcp_error_input(struct wh_net *net, const struct net_icmp_error *error)
 		net_pmtu_set(net, &e->tuple.remote.ip, error->mtu < least ? least : error->mtu);
 		uint16_t mss = s->mss;
 		tcp_set_mss(s);
+		s->mss_lowered |= s->mss < mss;
 		if (s->mss < mss && s->entry.state != WH_NET_TCP_SYN_SENT) {
 			/* Not congestion: sent again with the window as it is. */
 			s->recover = s->snd_nxt;

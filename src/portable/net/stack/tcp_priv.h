@@ -45,7 +45,7 @@
 #define TCP_RTO_MAX_NS (60 * NET_S)
 #define TCP_SYN_TRIES 6u /* 63 s; RFC 1122 wants 3 minutes at most tried by the user */
 #define TCP_SYNACK_TRIES 5u
-#define TCP_OPENING_MIN 128u              /* half-open ones of a listener, 1 KiB each */
+#define TCP_OPENING_MIN 128u              /* half-open ones of a listener, 2 KiB each */
 #define TCP_OPENING_NS (200 * NET_MS)     /* one may be pushed out after that */
 #define TCP_RTO_SYN_NS (3 * NET_S)        /* RFC 6298 (5.7): after a SYN that timed out */
 #define TCP_PROBE_MIN_NS (10 * NET_MS)    /* RFC 8985 7.2 names none; below that it is jitter */
@@ -193,6 +193,7 @@ struct wh_net_tcp {
 	uint16_t mss_peer;    /* what the peer announced */
 	uint16_t mss_limit;   /* option, 0 = none */
 	uint16_t mss_receive; /* greatest seen coming in */
+	bool mss_lowered;     /* by the path: looked at again each round, as paths change */
 	uint32_t receive_max, send_max;
 	uint32_t keep_idle_s, keep_interval_s, keep_count, keep_sent, user_timeout_ms;
 

@@ -53,6 +53,7 @@ static void black_hole(struct wh_net_tcp *s)
 	s->net->stats.tcp_black_holes++;
 	net_pmtu_set(s->net, &s->entry.tuple.remote.ip, mtu);
 	tcp_set_mss(s);
+	s->mss_lowered = true;
 	s->cc.cwnd = s->mss;
 }
 

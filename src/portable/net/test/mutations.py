@@ -87,6 +87,7 @@ MUTATIONS = {
     "time-wait-rst": ("tcp_table.c", "if (t->sequence == w->rcv_nxt)\n", "if (1)\n"),
     "unread-reset": ("tcp_data.c", "if (seg->size && !s->held && !s->listener) {", "if (0) {"),
     "pmtu": ("tcp_in.c", "tcp_sent_lost_all(s, false);", "(void)0;"),
+    "pmtu-expires": ("tcp_ack.c", "if (s->mss_lowered)", "if (0)"),
     "pmtu-least": ("tcp_in.c", "error->mtu < least ? least : error->mtu", "error->mtu"),
     "icmp-sequence": ("tcp_in.c", "if (tcp_before(error->sequence, s->snd_una) || !tcp_before(error->sequence, s->snd_nxt))", "if (0)"),
     "soft-error": ("tcp_timer.c", "s->soft_error ? s->soft_error : WH_ETIMEDOUT", "WH_ETIMEDOUT"),
@@ -176,7 +177,8 @@ def main():
             print(f"{name}: {why or 'NOBODY NOTICES'}", flush=True)
             if not why:
                 missed.append(name)
-            shutil.copy(f"{ROOT}/{NET}/stack/{file}", path)
+            with open(path, "w") as f:
+                f.write(text)
     print(f"{len(names)} taken out, {len(missed)} not noticed: {' '.join(missed)}")
     return bool(missed)
 

@@ -10,7 +10,7 @@
  * beyond mem*, several instances.
  *
  * Memory: only through config.alloc. At _new: the instance, its tables. Per
- * TCP connection: one struct (about 1 KiB) and, once it is established, a receive
+ * TCP connection: one struct (under 2 KiB) and, once it is established, a receive
  * and a send buffer that start at tcp_buffer_start and double up to the
  * limits while the application keeps up and the peer can use it. Per UDP
  * socket: one small struct (queues are the application's). Per datagram that
