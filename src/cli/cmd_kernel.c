@@ -7,16 +7,21 @@
 #include <string.h>
 #include <wherry/base/errors.h>
 #include <wherry/pc.h>
+#include <wherry/solo5.h>
 
 #include "kernel_serial.h"
 #include "run.h"
 
+#define SNAPSHOT_TRIES 500u
+#define SNAPSHOT_PAUSE_NS 10000000u
 #define COMMAND_LINE_DEFAULT "console=ttyS0"
 
 struct kernel_run {
 	struct run run; /* r->devices and the like are shared with images */
 	struct wh_vmm_kernel *kernel;
 	struct kernel_serial serial;
+	struct wh_loop_timer again; /* of a snapshot, while a device is busy */
+	unsigned tries;
 };
 
 static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
@@ -60,10 +65,31 @@ static void grace_over(struct wh_loop_timer *timer)
 	wh_vmm_machine_kill(r->machine);
 }
 
+/* Devices finish what is under way within moments. */
+static void take_snapshot(struct wh_loop_timer *timer)
+{
+	struct kernel_run *k = timer->ctx;
+	struct wh_diag diag = { "" };
+	int error = wh_vmm_pc_save(k->run.machine, k->run.options.snapshot, &diag);
+	if (error == -WH_EBUSY && k->tries++ < SNAPSHOT_TRIES)
+		wh_loop_timer_start(k->run.loop, &k->again, wh_os_now() + SNAPSHOT_PAUSE_NS);
+	else if (error < 0)
+		cli_error("%s", diag.text);
+	else
+		cli_error("saved the machine to %s", k->run.options.snapshot);
+}
+
 /* The first request presses the power button; the second one, or time, ends it. */
 static void signal_came(struct wh_os_signals *signals, int signal)
 {
 	struct run *r = signals->ctx;
+	if (signal == SIGUSR1) {
+		struct kernel_run *k = WH_CONTAINER_OF(r, struct kernel_run, run);
+		k->tries = 0;
+		wh_loop_timer_init(&k->again, take_snapshot, k);
+		take_snapshot(&k->again);
+		return;
+	}
 	if (r->asked_to_stop) {
 		wh_vmm_machine_kill(r->machine);
 		return;
@@ -76,12 +102,13 @@ static void signal_came(struct wh_os_signals *signals, int signal)
 
 static int take_signals(struct run *r)
 {
-	static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
+	static const int stops[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
 	sigaction(SIGPIPE, &ignore, NULL); /* a closed output is an error of write */
 	r->signals.fn = signal_came;
 	r->signals.ctx = r;
-	int error = wh_os_signals_attach(&r->signals, r->loop, stops, WH_ARRAY_COUNT(stops));
+	int error = wh_os_signals_attach(&r->signals, r->loop, stops,
+					 WH_ARRAY_COUNT(stops) - !r->options.snapshot);
 	if (error < 0)
 		cli_error("cannot take signals (errno %d)", -error);
 	return error;
@@ -105,6 +132,8 @@ static int open_kernel(struct kernel_run *k)
 {
 	struct wh_diag diag = { "" };
 	const char *path = k->run.options.image;
+	if (wh_vmm_pc_is_snapshot(path))
+		return CLI_OK;
 	int error = wh_vmm_kernel_open(path, &k->kernel, &diag);
 	if (error >= 0)
 		return CLI_OK;
@@ -136,6 +165,7 @@ static int make_machine(struct kernel_run *k)
 		.exited = guest_ended,
 		.serial = serial_text,
 		.serial_room = serial_room,
+		.from = k->kernel ? NULL : o->image,
 		.ctx = k,
 	};
 	if (wh_vmm_machine_new_pc(&config, k->kernel, r->loop, &r->machine, &diag) < 0) {
@@ -216,6 +246,8 @@ int cmd_run(int argc, char **argv)
 		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
 	r->log = (struct wh_log){ .fn = log_line,
 				  .level = r->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
+	if (wh_vmm_solo5_looks_like(r->options.image))
+		return run_solo5(r);
 	r->net_filter = run_net_limited;
 	int status = check_options(&r->options);
 	if (!status)

@@ -94,6 +94,8 @@ static bool looks_like_kernel(const char *path)
 	ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head);
 	if (n >= 0x206 && !memcmp(head + 0x202, "HdrS", 4))
 		result = true;
+	else if (n >= 8 && !memcmp(head, "WHPCSNP1", 8)) /* a snapshot of one */
+		result = true;
 	else if (n >= 20 && !memcmp(head, "\177ELF\2", 5) && head[16] == 2 /* ET_EXEC */)
 		result = true;
 	for (ssize_t i = 0; !result && i + 12 <= n; i += 4)

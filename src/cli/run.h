@@ -56,7 +56,7 @@ struct run_options {
 	bool timeline, verbose, host_loopback, here;
 	struct net_control_options control;
 	/* kernels only */
-	const char *initrd, *append, *net, *serial, *vsock;
+	const char *initrd, *append, *net, *serial, *vsock, *snapshot;
 	uint64_t net_rate, balloon;
 	unsigned cpus;
 	bool trace_exits;
@@ -98,6 +98,8 @@ int run_disk_parse(const char *text, struct run_disk *ret_disk);
 int run_volume_parse(const char *text, struct run_volume *ret_volume);
 int run_store_parse(const char *text, struct run_volume *ret_volume);
 
+/* Runs a Solo5 binary (wherry/solo5.h); returns an exit status. */
+int run_solo5(struct run *r);
 /* Does --net lead the network elsewhere than to the gateway? */
 static inline bool run_net_elsewhere(const struct run_options *o)
 {

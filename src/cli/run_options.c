@@ -39,6 +39,7 @@ enum {
 	OPT_SERIAL,
 	OPT_VSOCK,
 	OPT_BALLOON,
+	OPT_SNAPSHOT,
 };
 
 static const struct cli_option options[] = {
@@ -69,6 +70,7 @@ static const struct cli_option options[] = {
 	  "kernels: stdio, null, hvc, pty[=LINK] or unix=PATH[,log=FILE]" },
 	{ OPT_VSOCK, "vsock", 0, "PATH[,cid=N]", "kernels: sockets to the guest's ports" },
 	{ OPT_BALLOON, "balloon", 0, "SIZE", "kernels: memory that the guest shall give up" },
+	{ OPT_SNAPSHOT, "snapshot", 0, "FILE", "kernels: save the machine there at SIGUSR1" },
 	{ OPT_TRACE_EXITS, "trace-exits", 0, NULL,
 	  "kernels: count exits by cause, told at the end" },
 	{ OPT_TIMELINE, "timeline", 0, NULL, "show the stages of the start in microseconds" },
@@ -359,6 +361,9 @@ static int take_kernel(struct run_options *o, int id, const char *value)
 		return 0;
 	case OPT_SERIAL:
 		o->serial = value;
+		return 0;
+	case OPT_SNAPSHOT:
+		o->snapshot = value;
 		return 0;
 	case OPT_VSOCK:
 		o->vsock = value;

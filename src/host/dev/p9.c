@@ -115,10 +115,16 @@ static bool reset(void *ctx)
 	return wh_p9_server_reset(p->server);
 }
 
+/* Open files of the host are not in a snapshot. */
+static int save(void *ctx)
+{
+	return -WH_EOPNOTSUPP;
+}
+
 int wh_dev_9p_new(const struct wh_dev_9p_config *config, struct wh_vmm_machine *machine,
 		  struct wh_dev_9p **ret_9p, struct wh_diag *diag)
 {
-	static const struct wh_virtio_ops ops = { .notify = notify, .reset = reset };
+	static const struct wh_virtio_ops ops = { .notify = notify, .reset = reset, .save = save };
 	static const struct wh_alloc alloc = { .alloc = malloc_alloc, .free = malloc_free };
 	size_t tag_size = strlen(config->tag);
 	if (!tag_size || tag_size >= WH_BOOT_NAME_SIZE)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include <wherry/base/assert.h>
+#include <wherry/base/bytes.h>
 #include <wherry/base/checked.h>
 #include <wherry/base/errors.h>
 #include <wherry/virtio.h>
@@ -18,6 +19,9 @@ uint64_t wh_virtio_features(const struct wh_virtio_device *d)
 {
 	return d->c.features | COMMON_FEATURES;
 }
+
+static int start_at(struct wh_virtio_device *d, uint64_t features,
+		    const struct wh_virtio_queue_setup *setup, const uint8_t *positions);
 
 static void slot_drain(void *ctx)
 {
@@ -61,6 +65,102 @@ static void slot_write(void *ctx, uint64_t offset, uint32_t size, uint64_t value
 		wh_virtio_mmio_write(ctx, offset, size, value);
 }
 
+/*
+ * A device in a snapshot: registers, then queues, then configuration; all little-endian.
+ *	0 version, 4 virtio id, 8 status, 12 interrupt status, 16 generation, 20 selectors (3), 32 driver features, 40 running,
+ *	44 configuration vector; 48 + 40 n: queue n: size, vector, ready, position, three addresses
+ */
+#define STATE_VERSION 1u
+#define STATE_QUEUES 48u
+#define STATE_QUEUE_SIZE 40u
+
+static int slot_save(void *ctx, void *to, size_t size)
+{
+	struct wh_virtio_device *d = ctx;
+	const struct wh_virtio_mmio_state *m = &d->mmio;
+	uint8_t *p = to;
+	size_t need = STATE_QUEUES + d->c.queue_count * STATE_QUEUE_SIZE + WH_VIRTIO_CONFIG_SIZE;
+	if (d->transport != &wh_virtio_transport_pci || size < need)
+		return -WH_EOPNOTSUPP;
+	int error = d->running && d->c.ops->save ? d->c.ops->save(d->c.ctx) : 0;
+	if (error < 0 || d->resetting)
+		return error < 0 ? error : -WH_EBUSY;
+	memset(p, 0, need);
+	const uint32_t words[] = {
+		STATE_VERSION,          d->c.virtio_id,       m->status,
+		m->interrupt_status,    m->config_generation, m->device_features_sel,
+		m->driver_features_sel, m->queue_sel
+	};
+	for (uint32_t i = 0; i < WH_ARRAY_COUNT(words); i++)
+		wh_store_le32(p + 4 * i, words[i]);
+	wh_store_le64(p + 32, m->driver_features);
+	p[40] = d->running;
+	wh_store_le16(p + 44, m->config_vector);
+	for (uint32_t i = 0; i < d->c.queue_count; i++) {
+		const struct wh_virtq_device *q = &d->queue[i];
+		uint8_t *e = p + STATE_QUEUES + i * STATE_QUEUE_SIZE;
+		uint16_t taken = wh_virtq_device_next(q);
+		if (d->running && wh_virtq_device_ready(q) && taken != wh_virtq_device_given(q))
+			return -WH_EBUSY;
+		wh_store_le32(e, m->queue[i].size);
+		wh_store_le16(e + 4, m->vector[i]);
+		e[6] = m->queue_ready[i];
+		wh_store_le16(e + 8, taken);
+		wh_store_le64(e + 16, m->queue[i].desc);
+		wh_store_le64(e + 24, m->queue[i].driver);
+		wh_store_le64(e + 32, m->queue[i].device);
+	}
+	memcpy(p + need - WH_VIRTIO_CONFIG_SIZE, d->config, WH_VIRTIO_CONFIG_SIZE);
+	return (int)need;
+}
+
+/* The model's own configuration is taken from the snapshot, so that the driver sees no change. */
+static int slot_restore(void *ctx, const void *from, size_t size)
+{
+	struct wh_virtio_device *d = ctx;
+	struct wh_virtio_mmio_state m = { 0 };
+	struct wh_virtio_queue_setup setup[WH_VIRTIO_QUEUES_MAX] = { 0 };
+	const uint8_t *p = from;
+	size_t need = STATE_QUEUES + d->c.queue_count * STATE_QUEUE_SIZE + WH_VIRTIO_CONFIG_SIZE;
+	if (size != need || wh_load_le32(p) != STATE_VERSION ||
+	    wh_load_le32(p + 4) != d->c.virtio_id)
+		return -WH_EBADMSG;
+	m.status = wh_load_le32(p + 8) & 0xff;
+	m.interrupt_status = wh_load_le32(p + 12);
+	m.config_generation = wh_load_le32(p + 16);
+	m.device_features_sel = wh_load_le32(p + 20);
+	m.driver_features_sel = wh_load_le32(p + 24);
+	m.queue_sel = wh_load_le32(p + 28);
+	m.driver_features = wh_load_le64(p + 32);
+	m.config_vector = wh_load_le16(p + 44);
+	if (m.config_vector > d->c.queue_count)
+		m.config_vector = 0xffff;
+	for (uint32_t i = 0; i < d->c.queue_count; i++) {
+		const uint8_t *e = p + STATE_QUEUES + i * STATE_QUEUE_SIZE;
+		m.queue[i] = (struct wh_virtio_queue_setup){ wh_load_le32(e), wh_load_le64(e + 16),
+							     wh_load_le64(e + 24),
+							     wh_load_le64(e + 32) };
+		m.vector[i] = wh_load_le16(e + 4);
+		if (m.vector[i] > d->c.queue_count)
+			m.vector[i] = 0xffff;
+		m.queue_ready[i] = e[6] == 1;
+		if (m.queue_ready[i])
+			setup[i] = m.queue[i];
+	}
+	d->mmio = m;
+	memcpy(d->config, p + need - WH_VIRTIO_CONFIG_SIZE, WH_VIRTIO_CONFIG_SIZE);
+	if (p[40] != 1)
+		return 0;
+	if (!(m.status & WH_VIRTIO_STATUS_DRIVER_OK) ||
+	    start_at(d, m.driver_features, setup, p + STATE_QUEUES) < 0)
+		return -WH_EBADMSG;
+	if (d->c.ops->restored)
+		d->c.ops->restored(d->c.ctx);
+	for (uint32_t i = 0; i < d->c.queue_count; i++)
+		wh_virtio_again(d, i); /* kicks may have been under way */
+	return 0;
+}
+
 int wh_virtio_attach(struct wh_virtio_device *d, struct wh_vmm_machine *machine, const char *name,
 		     struct wh_diag *diag)
 {
@@ -69,7 +169,9 @@ int wh_virtio_attach(struct wh_virtio_device *d, struct wh_vmm_machine *machine,
 						    .mmio_write = slot_write,
 						    .notified = slot_notified,
 						    .drain = slot_drain,
-						    .idle = slot_idle };
+						    .idle = slot_idle,
+						    .save = slot_save,
+						    .restore = slot_restore };
 	static const struct wh_virtio_transport *const transports[] = {
 		[WH_BOOT_TRANSPORT_SHM] = &wh_virtio_transport_shm,
 		[WH_BOOT_TRANSPORT_MMIO] = &wh_virtio_transport_mmio,
@@ -104,8 +206,9 @@ void wh_virtio_broken(struct wh_virtio_device *d, const char *why)
 	d->transport->needs_reset(d);
 }
 
-int wh_virtio_start(struct wh_virtio_device *d, uint64_t features,
-		    const struct wh_virtio_queue_setup *setup)
+/* positions: entries of a snapshot, or NULL: at the beginning. */
+static int start_at(struct wh_virtio_device *d, uint64_t features,
+		    const struct wh_virtio_queue_setup *setup, const uint8_t *positions)
 {
 	wh_assert(!d->running && !d->resetting);
 	if (features & ~wh_virtio_features(d) || !(features & WH_VIRTIO_F_VERSION_1)) {
@@ -126,6 +229,9 @@ int wh_virtio_start(struct wh_virtio_device *d, uint64_t features,
 			wh_virtio_broken(d, "a queue outside memory or of a bad size");
 			return -WH_EINVAL;
 		}
+		if (positions)
+			wh_virtq_device_seek(&d->queue[i],
+					     wh_load_le16(positions + i * STATE_QUEUE_SIZE + 8));
 	}
 	for (uint32_t i = 0; d->take_up && i < d->c.queue_count; i++)
 		wh_virtq_device_resume(&d->queue[i]);
@@ -135,6 +241,12 @@ int wh_virtio_start(struct wh_virtio_device *d, uint64_t features,
 	if (d->c.ops->start)
 		d->c.ops->start(d->c.ctx);
 	return 0;
+}
+
+int wh_virtio_start(struct wh_virtio_device *d, uint64_t features,
+		    const struct wh_virtio_queue_setup *setup)
+{
+	return start_at(d, features, setup, NULL);
 }
 
 bool wh_virtio_reset(struct wh_virtio_device *d)

@@ -36,6 +36,7 @@
 #define QUEUE_SIZE 128u
 #define QUEUE_RX 0u
 #define QUEUE_TX 1u
+#define QUEUE_EVENT 2u
 #define QUEUE_COUNT 3u
 #define CID_HOST 2u
 #define FIRST_HOST_PORT 0x40000000u /* of connections that the host makes */
@@ -666,6 +667,19 @@ static bool reset(void *ctx)
 	return true;
 }
 
+/* The connections that the guest knows are of another life: a transport reset (5.10.6.7) ends them. */
+static void restored(void *ctx)
+{
+	struct wh_dev_vsock *s = ctx;
+	struct wh_virtq_chain chain = { .iov = s->rx_iov, .iov_max = QUEUE_SIZE };
+	static const uint8_t event[4];
+	if (!wh_virtio_pop(&s->dev, QUEUE_EVENT, &chain))
+		return;
+	wh_iov_write(chain.iov + chain.out_count, chain.in_count, 0, event, sizeof event);
+	wh_virtio_push(&s->dev, QUEUE_EVENT, chain.head, sizeof event);
+	wh_virtio_raise(&s->dev, QUEUE_EVENT);
+}
+
 /* ---- the socket ---- */
 
 static int bind_socket(struct wh_dev_vsock *s, struct wh_diag *diag)
@@ -717,7 +731,9 @@ static int set_paths(struct wh_dev_vsock *s, const char *path, struct wh_diag *d
 int wh_dev_vsock_new(const struct wh_dev_vsock_config *config, struct wh_vmm_machine *machine,
 		     struct wh_loop *loop, struct wh_dev_vsock **ret_vsock, struct wh_diag *diag)
 {
-	static const struct wh_virtio_ops ops = { .notify = notify, .reset = reset };
+	static const struct wh_virtio_ops ops = { .notify = notify,
+						  .reset = reset,
+						  .restored = restored };
 	uint64_t cid = config->cid ? config->cid : WH_DEV_VSOCK_CID_DEFAULT;
 	if (cid < 3 || cid >= UINT32_MAX)
 		return wh_diag_set(diag, -WH_EINVAL, "vsock: a CID is 3 or more, in 32 bits");

@@ -66,6 +66,8 @@ static int check_segment(const struct wh_elf *elf, const struct wh_elf_segment *
 	if (wh_add_overflows(s->vaddr, s->mem_size, &end))
 		return wh_diag_set(diag, -WH_ENOEXEC, "segment %u wraps around the address space",
 				   index);
+	if (!s->mem_size) /* it places nothing; linkers leave such ones */
+		return 0;
 	if (s->align > 1 &&
 	    (!wh_is_power_of_two(s->align) || ((s->vaddr - s->offset) & (s->align - 1))))
 		return wh_diag_set(diag, -WH_ENOEXEC, "segment %u has a bad alignment", index);

@@ -161,7 +161,7 @@ static int make_memory(struct pc *pc, struct wh_diag *diag)
 {
 	struct wh_vmm_machine *m = pc->machine;
 	uint64_t size = m->layout.ram_size;
-	int error = vmm_ram_map(m, diag);
+	int error = pc->from.cpus ? pc_snapshot_map(&pc->from, m, diag) : vmm_ram_map(m, diag);
 	if (error < 0)
 		return error;
 	pc->low_size = size < PC_BAR_BASE ? size : PC_BAR_BASE;
@@ -320,6 +320,11 @@ static bool answer_if_asked(struct pc *pc)
 	return any;
 }
 
+void pc_answer_all(struct pc *pc)
+{
+	(void)answer_if_asked(pc);
+}
+
 static bool before_sleep(struct wh_loop_hook *hook)
 {
 	struct pc *pc = hook->ctx;
@@ -464,6 +469,10 @@ static int pc_start(struct wh_vmm_machine *m, struct wh_diag *diag)
 		m->tsc_hz = (uint64_t)khz * 1000;
 	if (error >= 0)
 		error = watch(pc, diag);
+	m->started = true; /* devices that go on may send interrupts */
+	if (error >= 0 && pc->from.cpus)
+		error = pc_state_restore(pc, &pc->from, diag);
+	pc_snapshot_close(&pc->from);
 	if (error >= 0)
 		error = start_threads(pc, diag);
 	if (error < 0)
@@ -519,6 +528,7 @@ static void pc_fini(struct wh_vmm_machine *m)
 	for (size_t i = 0; i < WH_ARRAY_COUNT(pc->function); i++)
 		free(pc->function[i].msix);
 	pthread_mutex_destroy(&pc->lock);
+	pc_snapshot_close(&pc->from);
 	free(pc->queues);
 	free(pc->vcpu);
 	free(pc);
@@ -543,10 +553,12 @@ const struct vmm_engine_ops vmm_engine_pc = {
 
 /* ---- public ---- */
 
-static int check_config(const struct wh_vmm_pc_config *c, struct wh_diag *diag)
+static int check_config(const struct wh_vmm_pc_config *c, const struct wh_vmm_kernel *kernel,
+			struct wh_diag *diag)
 {
 	if (c->size != sizeof *c)
 		return wh_diag_set(diag, -WH_EINVAL, "config of another version");
+	wh_assert(kernel || c->from);
 	if (c->cpus > WH_VMM_PC_CPUS_MAX)
 		return wh_diag_set(diag, -WH_EINVAL, "more than %u processors", WH_VMM_PC_CPUS_MAX);
 	if (c->memory_size &&
@@ -564,7 +576,13 @@ static int make_state(struct wh_vmm_machine *m, const struct wh_vmm_pc_config *c
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for a machine");
 	m->engine_state = pc;
 	pc->machine = m;
-	pc->dev = pc->vm = -1;
+	pc->dev = pc->vm = pc->event = pc->from.fd = -1;
+	if (config->from) {
+		int error = pc_snapshot_open(config->from, &pc->from, diag);
+		if (error < 0)
+			return error;
+		m->layout.ram_size = pc->from.ram_size;
+	}
 	pthread_mutex_init(&pc->lock, NULL);
 	pc->serial_room = config->serial_room;
 	m->info = &pc->info;
@@ -572,7 +590,7 @@ static int make_state(struct wh_vmm_machine *m, const struct wh_vmm_pc_config *c
 	pc->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (pc->event < 0)
 		return wh_diag_set(diag, -errno, "no descriptor for events (errno %d)", errno);
-	pc->vcpu_count = config->cpus ? config->cpus : 1;
+	pc->vcpu_count = pc->from.cpus ? pc->from.cpus : config->cpus ? config->cpus : 1;
 	pc->vcpu = calloc(pc->vcpu_count, sizeof *pc->vcpu);
 	if (!pc->vcpu)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for processors");
@@ -588,7 +606,7 @@ int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh
 			  struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
 			  struct wh_diag *diag)
 {
-	int error = check_config(config, diag);
+	int error = check_config(config, kernel, diag);
 	if (error < 0)
 		return error;
 	struct wh_vmm_machine *m = calloc(1, sizeof *m);
@@ -608,7 +626,7 @@ int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh
 		error = m->ram_fd = vmm_ram_open(diag);
 	if (error >= 0)
 		error = pc_init(m, diag);
-	if (error >= 0)
+	if (error >= 0 && !config->from)
 		error = pc_boot_load(pc_of(m), kernel,
 				     config->command_line ? config->command_line : "",
 				     config->initrd, diag);

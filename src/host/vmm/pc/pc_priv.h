@@ -96,6 +96,7 @@ struct pc_vcpu {
 	pthread_t thread;
 	bool thread_started;
 	struct pc_mail mail;
+	uint32_t parked;                /* it stands still, for a snapshot */
 	uint64_t exits[PC_EXIT_CAUSES]; /* written by its thread */
 };
 
@@ -139,6 +140,15 @@ struct pc_entry {
 	uint64_t rip, rsi, rbx, rax;
 };
 
+/* An opened snapshot: state.c. */
+struct pc_snapshot {
+	int fd;
+	uint32_t cpus, devices;
+	uint64_t ram_size, ram_offset;
+	uint8_t *state;
+	uint64_t state_size;
+};
+
 struct pc {
 	struct wh_vmm_machine *machine;
 	int dev, vm, event; /* event: vCPU threads -> loop */
@@ -169,7 +179,9 @@ struct pc {
 	uint32_t loop_sleeping;
 
 	bool stop;
-	uint32_t end; /* enum pc_end: set once, by whoever is first */
+	uint32_t pause;          /* futex word: vCPUs stand still */
+	struct pc_snapshot from; /* cpus 0: none */
+	uint32_t end;            /* enum pc_end: set once, by whoever is first */
 	uint32_t threads_left;
 	struct wh_boot_info info; /* what machine.c fills in for images */
 	struct wh_boot_control control;
@@ -192,6 +204,16 @@ bool pc_ask(struct pc_vcpu *v);
 /* vcpu.c */
 int pc_vcpu_prepare(struct pc_vcpu *v, struct wh_diag *diag);
 void *pc_vcpu_main(void *vcpu);
+
+/* pc.c: answers vCPUs that wait for the loop. */
+void pc_answer_all(struct pc *pc);
+
+/* state.c. A snapshot: open checks all but the contents of sections; map makes RAM of it. */
+void pc_vcpu_park(struct pc_vcpu *v);
+int pc_snapshot_open(const char *path, struct pc_snapshot *s, struct wh_diag *diag);
+int pc_snapshot_map(const struct pc_snapshot *s, struct wh_vmm_machine *m, struct wh_diag *diag);
+int pc_state_restore(struct pc *pc, const struct pc_snapshot *s, struct wh_diag *diag);
+void pc_snapshot_close(struct pc_snapshot *s);
 
 /* cpuid.c: completes what kvm supports for one of `cpus` processors; returns the new count, at most
  * PC_CPUID_MAX. */

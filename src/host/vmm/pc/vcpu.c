@@ -88,7 +88,7 @@ int pc_vcpu_prepare(struct pc_vcpu *v, struct wh_diag *diag)
 	(void)ioctl(v->fd, KVM_SET_MSRS, &m); /* only a hint to the guest */
 	if (ioctl(v->fd, KVM_SET_SIGNAL_MASK, &mask))
 		return wh_diag_set(diag, -errno, "kvm: no signal mask (errno %d)", errno);
-	if (v->index)
+	if (v->index || v->pc->from.cpus)
 		return 0; /* waits for the first one's start-up message */
 	set_lapic(v);
 	return set_registers(v, diag);
@@ -249,6 +249,10 @@ void *pc_vcpu_main(void *ctx)
 		pc->control.timeline[WH_BOOT_STAGE_ENTRY] = __builtin_ia32_rdtsc();
 	while (!__atomic_load_n(&pc->stop, __ATOMIC_ACQUIRE) &&
 	       !__atomic_load_n(&pc->end, __ATOMIC_ACQUIRE)) {
+		if (__atomic_load_n(&pc->pause, __ATOMIC_ACQUIRE)) {
+			pc_vcpu_park(v);
+			continue;
+		}
 		if (ioctl(v->fd, KVM_RUN, 0) >= 0) {
 			enum pc_exit_cause cause = handle_exit(v);
 			__atomic_store_n(&v->exits[cause], v->exits[cause] + 1, __ATOMIC_RELAXED);

@@ -56,6 +56,11 @@ struct wh_virtio_ops {
 	void (*drain)(void *ctx);
 	/* The driver wrote `size` bytes into writable configuration (mmio only). Optional. */
 	void (*config_write)(void *ctx, uint32_t offset, const void *from, uint32_t size);
+	/* Snapshots. Can the model be saved as it is? 0, or -WH_EOPNOTSUPP: it keeps state of the driver's that
+	 * would be lost. Chains in hand are looked for elsewhere. NULL = always. */
+	int (*save)(void *ctx);
+	/* It runs again from a snapshot; start was called. Optional. */
+	void (*restored)(void *ctx);
 };
 
 struct wh_virtio_config {

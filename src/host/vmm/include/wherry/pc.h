@@ -21,6 +21,7 @@
  *	wh_vmm_machine_start(machine, &diag);
  */
 
+#include <stdbool.h>
 #include <wherry/vmm.h>
 
 #ifdef __cplusplus
@@ -77,11 +78,19 @@ struct wh_vmm_pc_config {
 	/* The guest has read input: wh_vmm_pc_serial_input takes more. Optional. */
 	void (*serial_room)(void *ctx, struct wh_vmm_machine *machine);
 	void *ctx;
+	/* A snapshot to go on from: processors and memory are its, kernel is NULL, and the same devices must be
+	 * attached in the same order. NULL = none. */
+	const char *from;
 };
 
 int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh_vmm_kernel *kernel,
 			  struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
 			  struct wh_diag *diag);
+
+/* Writes a running machine to a new file (docs/spec/pc-snapshot.md) and lets it go on. Shared folders cannot be saved. -WH_EBUSY: a
+ * device has requests under way, try again in a moment; -WH_EEXIST, other -errno. The guest stands still meanwhile. */
+int wh_vmm_pc_save(struct wh_vmm_machine *machine, const char *path, struct wh_diag *diag);
+bool wh_vmm_pc_is_snapshot(const char *path); /* by its first bytes */
 
 /* Gives bytes to the guest's serial port; returns how many were taken. */
 size_t wh_vmm_pc_serial_input(struct wh_vmm_machine *machine, const char *text, size_t size);

@@ -188,6 +188,8 @@ struct wh_vmm_slot_config {
 	const char *name;     /* block NAME or 9P tag, else "" */
 };
 
+#define WH_VMM_SLOT_STATE_MAX 4096u /* bytes of a device in a snapshot */
+
 struct wh_vmm_slot_ops {
 	/* shm: the device was kicked; look at slot->shm. Loop thread. */
 	void (*kicked)(void *ctx);
@@ -200,6 +202,10 @@ struct wh_vmm_slot_ops {
 	void (*drain)(void *ctx);
 	/* No request of the guest is under way: a snapshot may be taken. Optional. */
 	bool (*idle)(void *ctx);
+	/* Snapshots of a PC; optional. save writes the device's state and returns its size, -WH_EBUSY (requests
+	 * are under way) or -WH_EOPNOTSUPP. restore takes it in a new machine before the guest runs. */
+	int (*save)(void *ctx, void *to, size_t size);
+	int (*restore)(void *ctx, const void *from, size_t size);
 };
 
 /* Before start only. */

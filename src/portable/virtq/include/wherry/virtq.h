@@ -147,6 +147,12 @@ bool wh_virtq_device_interrupt_needed(struct wh_virtq_device *q);
 void wh_virtq_device_kicks_off(struct wh_virtq_device *q);
 bool wh_virtq_device_kicks_on(struct wh_virtq_device *q);
 
+/* Chains given back since set-up, modulo 2^16: _next minus this is how many are in hand. */
+static inline uint16_t wh_virtq_device_given(const struct wh_virtq_device *q)
+{
+	return (uint16_t)q->used_index;
+}
+
 /* Does the driver have anything for us? Changes nothing. */
 bool wh_virtq_device_pending(struct wh_virtq_device *q);
 
