@@ -574,6 +574,54 @@ def in_settings():
             return
 
 
+def case_traceroute(n):
+    """host - router - end, in namespaces; the gateway is the first hop."""
+    if subprocess.run(["busybox", "traceroute", "--help"], capture_output=True).returncode not in (0, 1):
+        return "no busybox with traceroute"
+    ends = [subprocess.Popen(["unshare", "-n", "sleep", "1000"]) for _ in range(2)]
+    try:
+        router, end = (str(p.pid) for p in ends)
+        while any(os.readlink(f"/proc/{p}/ns/net") == os.readlink("/proc/self/ns/net") for p in (router, end)):
+            time.sleep(0.02)
+
+        def ip(words, pid=None):
+            enter = ["nsenter", "-t", pid, "-n"] if pid else []
+            subprocess.run([*enter, "ip", *words.split()], check=True)
+        if subprocess.run(["ip", "link", "add", "h0", "type", "veth", "peer", "name", "r0", "netns", router]).returncode:
+            return "no veth devices here"
+        ip(f"link add r1 type veth peer name e0 netns {end}", router)
+        for pid, name, addresses in ((None, "h0", "192.0.2.1/24 2001:db8:1::1/64"), (router, "r0", "192.0.2.2/24 2001:db8:1::2/64"),
+                                     (router, "r1", "203.0.113.1/24 2001:db8:2::1/64"), (end, "e0", "203.0.113.2/24 2001:db8:2::2/64")):
+            for address in addresses.split():
+                ip(f"addr add {address} dev {name}" + (" nodad" if ":" in address else ""), pid)
+            ip(f"link set {name} up", pid)
+        for pid, via4, via6 in ((None, "192.0.2.2", "2001:db8:1::2"), (end, "203.0.113.1", "2001:db8:2::1")):
+            ip(f"route add {'203.0.113' if pid is None else '192.0.2'}.0/24 via {via4}", pid)
+            ip(f"-6 route add 2001:db8:{2 if pid is None else 1}::/64 via {via6}", pid)
+        subprocess.run(["nsenter", "-t", router, "-n", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward; "
+                        "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; echo 0 >/proc/sys/net/ipv4/icmp_ratelimit"], check=True)
+        want = {"4": ["10.0.2.2", "192.0.2.2", "203.0.113.2"],
+                "6": ["fd77:6865:7272:7900::2", "2001:db8:1::2", "2001:db8:2::2"]}
+        kinds = [("traceroute", "4"), ("traceroute6", "6")]
+        with open("/proc/sys/net/ipv4/ping_group_range", "w") as f:
+            try:
+                f.write("0 0")
+                f.flush()
+                kinds.append(("traceroute -I", "4"))
+            except OSError:
+                pass  # pings are not possible here; datagrams are
+        for tool, version in kinds:
+            command = f"busybox {tool} -n -q 1 -w 3 -m 5 {want[version][2]}"
+            status, out = n.run("-r", command=["sh", "-c", command])
+            hops = re.findall(r"^ *\d+ +(\S+)", out, re.M)
+            if status or hops != want[version]:
+                fail(f"{tool}: {status}: {out}")
+    finally:
+        for p in ends:
+            p.kill()
+            p.wait()
+
+
 def case_settings(n):
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, "ports")

@@ -211,6 +211,8 @@ static const struct counter counters[] = {
 	BIG(dhcp_declined),
 	BIG(descriptors_refused),
 	BIG(policy_denied),
+	BIG(hops_ended),
+	BIG(hops_told),
 	BIG(proxied),
 	BIG(proxy_failed),
 	BIG(limit_refused),

@@ -21,6 +21,7 @@ struct echo_flow {
 	struct wh_loop_timer timer;
 	struct wh_net_ip guest;
 	uint16_t id;
+	uint8_t hops; /* that the socket was told, 0 = none */
 	bool is4;
 };
 
@@ -40,11 +41,54 @@ static void flow_expired(struct wh_loop_timer *timer)
 	flow_free(timer->ctx);
 }
 
+/* What routers say about requests: the queue has the request's head, and so its sequence number. */
+static void flow_errors(struct echo_flow *flow)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	for (int i = 0; i < ECHO_BATCH_MAX; i++) {
+		union host_address to = { .any = { .sa_family = AF_UNSPEC } };
+		_Alignas(struct cmsghdr) char control[256];
+		uint8_t request[WH_WIRE_ICMP_SIZE + HOPS_PAYLOAD_MAX];
+		struct iovec iov = { request, sizeof request };
+		struct msghdr message = { .msg_name = &to,
+					  .msg_namelen = sizeof to,
+					  .msg_iov = &iov,
+					  .msg_iovlen = 1,
+					  .msg_control = control,
+					  .msg_controllen = sizeof control };
+		struct wh_wire_icmp icmp;
+		struct wh_net_end peer;
+		long n = gateway->host->receive(gateway->host_ctx, flow->watch.fd, &message,
+						MSG_ERRQUEUE);
+		if (n < 0)
+			return;
+		if (wh_wire_icmp_parse(request, (size_t)n, &icmp) < 0 ||
+		    !address_to_end(&to, &peer))
+			continue;
+		struct wh_net_icmp_report report = {
+			.tuple = { .local = { peer.ip, 0 }, .remote = { flow->guest, 0 } },
+			.echo = true,
+			.id = flow->id,
+			.sequence = icmp.sequence,
+			.payload = request + WH_WIRE_ICMP_SIZE,
+			.payload_size = (uint32_t)n - WH_WIRE_ICMP_SIZE
+		};
+		for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
+			if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
+			    (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR))
+				(void)hops_error(gateway, c, &report);
+	}
+}
+
 static void flow_readable(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct echo_flow *flow = watch->ctx;
 	struct wh_gateway *gateway = flow->gateway;
 	uint8_t buffer[ECHO_SIZE_MAX];
+	if (events & WH_LOOP_HANGUP)
+		flow_errors(flow);
+	if (!(events & WH_LOOP_READ))
+		return;
 	for (int i = 0; i < ECHO_BATCH_MAX; i++) {
 		struct wh_iov iov = { buffer, sizeof buffer };
 		struct wh_net_end peer;
@@ -91,6 +135,9 @@ static struct echo_flow *flow_open(struct wh_gateway *gateway, const struct wh_n
 		wh_free(gateway->alloc, flow, sizeof *flow);
 		return NULL;
 	}
+	/* Without error reports it works, too. */
+	(void)(is4 ? socket_set(gateway, fd, IPPROTO_IP, IP_RECVERR, 1)
+		   : socket_set(gateway, fd, IPPROTO_IPV6, IPV6_RECVERR, 1));
 	wh_loop_timer_init(&flow->timer, flow_expired, flow);
 	wh_list_push_back(&gateway->echo_flows, &flow->node);
 	gateway->echo_flow_count++;
@@ -117,7 +164,11 @@ bool echo_request(void *ctx, const struct wh_net_ip *from, const struct wh_net_i
 	if (wh_net_address_own(gateway->net, to))
 		return false;
 	bool is4 = wh_net_ip_is4(to);
+	const struct wh_net_tuple tuple = { .local = meant, .remote = { *from, 0 } };
+	const struct hops_echo probe = { id, sequence };
 	struct echo_flow *flow = NULL;
+	if (hops_end_here(gateway, &tuple, &probe, iov, count))
+		return true;
 	if (gateway_destination(gateway, &meant, &end) == DESTINATION_HOST &&
 	    size <= ECHO_SIZE_MAX && count < WH_NET_FRAME_IOV_MAX + 1 &&
 	    !policy_denies(gateway, false, WH_WIRE_PROTO_ICMP, to, 0)) {
@@ -141,7 +192,13 @@ bool echo_request(void *ctx, const struct wh_net_ip *from, const struct wh_net_i
 	wh_wire_icmp_emit(header, &icmp);
 	struct wh_iov all[WH_NET_FRAME_IOV_MAX + 1] = { { header, sizeof header } };
 	memcpy(all + 1, iov, count * sizeof *iov);
-	if (socket_send(gateway, flow->watch.fd, &end, all, count + 1) < 0)
+	hops_set(gateway, flow->watch.fd, is4, &flow->hops);
+	long n = socket_send(gateway, flow->watch.fd, &end, all, count + 1);
+	if (n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH || n == -WH_ECONNREFUSED) {
+		flow_errors(flow); /* of an earlier request: it is reported once */
+		n = socket_send(gateway, flow->watch.fd, &end, all, count + 1);
+	}
+	if (n < 0)
 		gateway->stats.echo_dropped++;
 	else
 		gateway->stats.echo_out++;

@@ -345,6 +345,22 @@ void udp_flush(struct wh_gateway *gateway); /* what was gathered in this round *
 void udp_flows_end(struct wh_gateway *gateway);
 void udp_fini(struct wh_gateway *gateway);
 
+/* ---- hops.c ---- */
+
+#define HOPS_PAYLOAD_MAX 128u /* of a packet that an error is about: tools look for marks in it */
+struct hops_echo {
+	uint16_t id, sequence;
+};
+/* Does the packet that is being handed in end at the gateway, as its hop limit is used up? Then the guest is told.
+ * echo NULL = a datagram. */
+bool hops_end_here(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
+		   const struct hops_echo *echo, const struct wh_iov *iov, uint32_t count);
+/* The hop limit of what is sent next; *set = what was set last, 0 = nothing. */
+void hops_set(struct wh_gateway *gateway, int fd, bool is4, uint8_t *set);
+/* IP_RECVERR or IPV6_RECVERR: tells the guest. false: it is no message of the way, such as an error of the host's. */
+bool hops_error(struct wh_gateway *gateway, const struct cmsghdr *message,
+		struct wh_net_icmp_report *report);
+
 /* ---- echo.c ---- */
 
 bool echo_request(void *ctx, const struct wh_net_ip *from, const struct wh_net_ip *to, uint16_t id,

@@ -71,6 +71,7 @@ struct udp_flow {
 	struct wh_net_ip local;          /* which address of the host the client used */
 	struct udp_flow *client_next;    /* in the bucket by client */
 	bool is4;
+	uint8_t hops;     /* that the socket was told, 0 = none */
 	bool single;      /* the last look found no second datagram */
 	uint32_t singles; /* events since then */
 	bool large;       /* UDP_RECEIVE_BUFFER was asked for */
@@ -373,10 +374,11 @@ static void flow_errors(struct udp_flow *flow)
 	for (int i = 0; i < UDP_ERRORS_MAX; i++) {
 		union host_address to = { .any = { .sa_family = AF_UNSPEC } };
 		_Alignas(struct cmsghdr) char control[256];
-		struct iovec none = { 0 };
+		uint8_t payload[HOPS_PAYLOAD_MAX]; /* of the datagram that it is about */
+		struct iovec iov = { payload, sizeof payload };
 		struct msghdr message = { .msg_name = &to,
 					  .msg_namelen = sizeof to,
-					  .msg_iov = &none,
+					  .msg_iov = &iov,
 					  .msg_iovlen = 1,
 					  .msg_control = control,
 					  .msg_controllen = sizeof control };
@@ -390,8 +392,13 @@ static void flow_errors(struct udp_flow *flow)
 			continue;
 		for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
 			struct sock_extended_err error;
+			struct wh_net_icmp_report report = { .tuple = tuple,
+							     .payload = payload,
+							     .payload_size = (uint32_t)n };
 			if ((c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR) &&
 			    (c->cmsg_level != IPPROTO_IPV6 || c->cmsg_type != IPV6_RECVERR))
+				continue;
+			if (hops_error(gateway, c, &report))
 				continue;
 			memcpy(&error, CMSG_DATA(c), sizeof error);
 			(void)wh_net_icmp_udp_error(gateway->net, &tuple, (int)error.ee_errno,
@@ -600,6 +607,8 @@ static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tupl
 		     const struct wh_net_end *to, const struct wh_iov *iov, uint32_t count,
 		     uint32_t size)
 {
+	if (hops_end_here(gateway, tuple, NULL, iov, count))
+		return true;
 	bool is4 = wh_net_ip_is4(&to->ip);
 	struct udp_flow *flow = find_out(gateway, &tuple->remote, is4);
 	if (!flow)
@@ -612,9 +621,10 @@ static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tupl
 	flow_touch(flow);
 	flow->peer = tuple->local;
 	flow->bytes_out += size;
-	if (batch_add(flow, to, iov, count, size))
+	if (!flow->hops && batch_add(flow, to, iov, count, size))
 		return true;
 	udp_flush(gateway);
+	hops_set(gateway, flow->watch.fd, is4, &flow->hops);
 	union host_address address;
 	struct msghdr message = { .msg_iov = (struct iovec *)(void *)(uintptr_t)iov,
 				  .msg_iovlen = count,

@@ -246,7 +246,8 @@ static void option(uint16_t kind, const void *data, size_t size)
 {
 	wh_store_be16(query + query_size, kind);
 	wh_store_be16(query + query_size + 2, (uint16_t)size);
-	memcpy(query + query_size + 4, data, size);
+	if (size)
+		memcpy(query + query_size + 4, data, size);
 	query_size += 4 + size;
 }
 

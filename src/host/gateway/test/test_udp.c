@@ -365,6 +365,34 @@ static void leases(void)
 	world_stop(&w);
 }
 
+/* The gateway is a hop: what has one left ends here, and its sender is told. Own addresses are no hop away. */
+static void hop_limits_end_at_the_gateway(void)
+{
+	char byte = 'x';
+	struct wh_iov iov = { &byte, 1 };
+	const struct wh_net_send_options one = { .hop_limit = 1 };
+	struct wh_net_tuple tuple = { .local = { .port = 1234 },
+				      .remote = end4(192, 0, 2, 1, 33434) };
+	begin();
+	CHECK_EQ(wh_net_udp_send(w.guest, NULL, &tuple, &iov, 1, &one), 1);
+	UNTIL(&w, w.udp_errors == 1);
+	CHECK_EQ(w.last_udp_error, WH_EHOSTUNREACH);
+	CHECK_EQ(now()->hops_ended, 1);
+	CHECK_EQ(stats.udp_out, 0);
+	tuple.remote.ip = (struct wh_net_ip){ { 0x20, 1, 0xd, 0xb8, [15] = 1 } };
+	CHECK_EQ(wh_net_udp_send(w.guest, NULL, &tuple, &iov, 1, &one), 1);
+	UNTIL(&w, w.udp_errors == 2);
+	CHECK_EQ(now()->hops_ended, 2);
+	uint16_t port;
+	int fd = host_udp(AF_INET, &port);
+	tuple.remote = end4(10, 0, 2, 2, port);
+	CHECK_EQ(wh_net_udp_send(w.guest, NULL, &tuple, &iov, 1, &one), 1);
+	UNTIL(&w, recv(fd, &byte, 1, MSG_DONTWAIT) == 1);
+	CHECK_EQ(now()->hops_ended, 2);
+	close(fd);
+	world_stop(&w);
+}
+
 static uint8_t icmp_type_seen;
 static uint8_t icmp_bytes[2000];
 static uint32_t icmp_size;
@@ -570,6 +598,7 @@ int main(void)
 	RUN(published_udp_on_all_addresses);
 	RUN(published_udp_on_all_ip4);
 	RUN(leases);
+	RUN(hop_limits_end_at_the_gateway);
 	RUN(ping);
 	RUN(router_solicitation);
 	RUN(hostile_frames_do_no_harm);

@@ -17,6 +17,7 @@ bool net_checksum_good(const struct net_packet *p)
 void net_transport_input(struct wh_net *net, struct net_packet *p)
 {
 	bool is4 = wh_net_ip_is4(&p->to);
+	net->hop_limit_in = p->hop_limit;
 	if (p->protocol == WH_WIRE_PROTO_TCP && net->tcp) {
 		net->tcp->input(net, p);
 	} else if (p->protocol == WH_WIRE_PROTO_UDP && net->udp) {

@@ -265,6 +265,7 @@ struct wh_net {
 	struct net_timer reassembly_timer;
 	uint16_t ip4_id;
 	uint32_t ip6_id;
+	uint8_t hop_limit_in; /* of the packet that is being handed to a protocol */
 	uint32_t icmp_tokens;
 	uint64_t icmp_time;
 	const struct net_protocol *tcp, *udp, *autoconf_ops;

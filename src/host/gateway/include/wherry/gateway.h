@@ -433,9 +433,11 @@ struct wh_gateway_stats {
 	uint64_t dns_queries, dns_local, dns_answers, dns_failed, dns_retries, dns_bad_answers,
 		dns_filtered;
 	uint64_t dhcp_in, dhcp_out, dhcp_exhausted, dhcp_refused, dhcp_declined;
-	uint64_t descriptors_refused;   /* flows not made for want of descriptors */
-	uint64_t tcp_spliced;           /* of tcp_in_accepted: without frames */
-	uint64_t policy_denied;         /* connections, datagrams and pings */
+	uint64_t descriptors_refused; /* flows not made for want of descriptors */
+	uint64_t tcp_spliced;         /* of tcp_in_accepted: without frames */
+	uint64_t policy_denied;       /* connections, datagrams and pings */
+	uint64_t hops_ended,
+		hops_told; /* time exceeded: by the gateway; ICMP errors from outside */
 	uint64_t proxied, proxy_failed; /* connections through the HTTP proxy */
 	uint64_t limit_refused;         /* connections and flows over a guest's limit */
 	uint64_t rate_waits;            /* times that a guest's frames had to wait */

@@ -456,6 +456,23 @@ int wh_net_icmp_echo_reply(struct wh_net *net, const struct wh_net_ip *from,
 int wh_net_icmp_udp_error(struct wh_net *net, const struct wh_net_tuple *tuple, int error,
 			  uint32_t mtu);
 
+/* Inside the callbacks udp_datagram and icmp_echo: hop limit (TTL) of the packet. */
+uint8_t wh_net_hop_limit(const struct wh_net *net);
+/* An error that some router or host has sent about the peer's datagram or echo request, told to the peer with its
+ * sender, type and code. Whoever calls it limits the rate. -WH_EINVAL (versions differ), as wh_net_udp_send. */
+struct wh_net_icmp_report {
+	struct wh_net_ip from; /* who says it */
+	uint8_t type, code;
+	uint32_t info;             /* the four bytes behind the checksum, such as the MTU */
+	struct wh_net_tuple tuple; /* remote = the peer; ports of a datagram */
+	bool echo;                 /* about an echo request: */
+	uint16_t id, sequence;
+	const void *payload;   /* the beginning of what the peer has sent, which is told back */
+	uint32_t payload_size; /* at most WH_NET_REPORT_PAYLOAD_MAX of it are used */
+};
+#define WH_NET_REPORT_PAYLOAD_MAX 512u
+int wh_net_icmp_report(struct wh_net *net, const struct wh_net_icmp_report *report);
+
 /* Router advertisement of the gateway: sent to whoever solicits, and on call. The
  * bytes (an ICMPv6 message by wh_wire_router_advert_emit) are copied; size 0 = none. */
 int wh_net_router_advert_set(struct wh_net *net, const void *advert, uint32_t size);
