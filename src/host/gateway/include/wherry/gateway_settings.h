@@ -23,6 +23,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 struct wh_gateway_settings;
 
 #define WH_SETTINGS_FILES_MAX 64u
