@@ -226,10 +226,15 @@ static void many(struct wh_vmm_snapshot *s, int copies)
 	}
 	double us = now_us() - start;
 	long used = before - meminfo_kib("MemAvailable:");
+	uint64_t touched = 0;
+	for (int i = 0; i < copies; i++)
+		touched += wh_vmm_machine_touched(g[i].machine);
 	printf("\n| %d copies of one snapshot | |\n|---|---|\n| memory in all, MiB | %.1f |\n"
-	       "| memory each, KiB | %.0f |\n| time in all, ms | %.0f |\n| time each, us | %.0f "
+	       "| memory each, KiB | %.0f |\n| of it, guest RAM, KiB | %.0f |\n| time in all, ms | "
+	       "%.0f |\n| time each, us | %.0f "
 	       "|\n",
-	       copies, (double)used / 1024, (double)used / copies, us / 1000, us / copies);
+	       copies, (double)used / 1024, (double)used / copies, (double)touched / 1024 / copies,
+	       us / 1000, us / copies);
 	for (int i = 0; i < copies; i++)
 		unplug(&g[i]);
 	free(g);

@@ -83,6 +83,8 @@ __attribute__((no_stack_protector)) void plat_proc_park(uint64_t frame, bool fir
 		control->park_frame = frame;
 		control->park_fs_base = kern_boot()->flags & WH_BOOT_FSGSBASE ? cpu_rdfsbase() : 0;
 		__atomic_store_n(&control->parked, 1, __ATOMIC_SEQ_CST);
+	} else {
+		control->timeline[WH_BOOT_STAGE_ENTRY] = cpu_tsc();
 	}
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&control->host_events, __ATOMIC_SEQ_CST);

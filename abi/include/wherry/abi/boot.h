@@ -139,7 +139,7 @@ static inline const char *wh_boot_stage_name(enum wh_boot_stage stage)
  * of the guest. It notes frame and FS base, sets control.parked and sleeps until control.park is 0, then
  * clears parked and returns through trap_return. A copy of that RAM in another process goes on
  * when that one sets FS base and signals, and enters the trap entry as the kernel did: RDI = the signal, RSI = 0,
- * RSP = park_frame - 8. */
+ * RSP = park_frame - 8. It stamps timeline[ENTRY]. */
 #define WH_BOOT_PARK_SIGNAL 10
 
 /* How the guest ended, in wh_boot_control.exit_kind, written last. On proc the guest then rings

@@ -170,6 +170,7 @@ static void copies_go_on_and_differ(void)
 	struct wh_vmm_image *image = open_image();
 	struct guest g, copy[COPIES];
 	struct answer a[COPIES], before, after;
+	uint64_t hz;
 	struct wh_diag diag = { "" };
 	CHECK_EQ(make(&g, image, NULL, &diag), 0);
 	before = ask(&g, "a\n");
@@ -187,6 +188,7 @@ static void copies_go_on_and_differ(void)
 	for (int i = 0; i < COPIES; i++) {
 		a[i] = ask(&copy[i], "b\n");
 		CHECK_EQ(a[i].count, 2);
+		CHECK(wh_vmm_machine_timeline(copy[i].machine, &hz)[WH_BOOT_STAGE_ENTRY]);
 		CHECK(a[i].random != after.random);
 		CHECK(a[i].mono_ms >= before.mono_ms && a[i].mono_ms < before.mono_ms + ANSWER_MS);
 		CHECK(a[i].real_s - time(NULL) <= 1 && time(NULL) - a[i].real_s <= 20);
