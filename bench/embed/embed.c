@@ -8,6 +8,7 @@
  * posix_spawn.
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,7 +112,7 @@ static double restore(struct wh_vmm_snapshot *s, struct wh_vmm_spare *spare)
 	plug(&g);
 	do
 		t = wh_vmm_machine_timeline(g.machine, &hz);
-	while (!t[WH_BOOT_STAGE_ENTRY] && now_us() - start < 1e6);
+	while (!t[WH_BOOT_STAGE_ENTRY] && now_us() - start < 1e6 && !sched_yield());
 	uint64_t entry = t[WH_BOOT_STAGE_ENTRY], end_tsc = __builtin_ia32_rdtsc();
 	double us =
 		(double)(entry - start_tsc) * (now_us() - start) / (double)(end_tsc - start_tsc);

@@ -47,7 +47,10 @@
 
 extern const char vmm_proc_stub_start[], vmm_proc_stub_end[];
 
-static long call(long number, long a, long b, long c, long d, long e)
+/* Beside a monitor that runs: no sanitizer may put calls of its own in. */
+#define BARE __attribute__((no_sanitize("thread"))) __attribute__((no_sanitize("address")))
+
+BARE static long call(long number, long a, long b, long c, long d, long e)
 {
 	register long r10 __asm__("r10") = d, r8 __asm__("r8") = e;
 	long result;
@@ -58,7 +61,7 @@ static long call(long number, long a, long b, long c, long d, long e)
 	return result;
 }
 
-__attribute__((noreturn)) static void give_up(struct wh_vmm_spare *p, long error)
+BARE __attribute__((noreturn)) static void give_up(struct wh_vmm_spare *p, long error)
 {
 	__atomic_store_n(&p->child_error, (int)-error, __ATOMIC_RELEASE);
 	call(SYS_futex, (long)&p->child_error, FUTEX_WAKE, 1, 0, 0);
@@ -67,7 +70,7 @@ __attribute__((noreturn)) static void give_up(struct wh_vmm_spare *p, long error
 }
 
 /* Second wall. A step that fails ends a strict start; otherwise it is told later. */
-static void confine(struct wh_vmm_spare *p)
+BARE static void confine(struct wh_vmm_spare *p)
 {
 	long error = 0;
 	if (p->unshare_flags)
@@ -84,7 +87,7 @@ static void confine(struct wh_vmm_spare *p)
 		call(SYS_futex, (long)&p->child_ready, FUTEX_WAKE, 1, 0, 0);
 }
 
-static int child_main(void *ctx)
+BARE static int child_main(void *ctx)
 {
 	struct wh_vmm_spare *p = ctx;
 	const int keep[] = { p->ram_fd, p->image_fd, p->doorbell };
