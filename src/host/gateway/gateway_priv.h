@@ -123,9 +123,9 @@ struct bucket {
 /* One guest's share, see guests.c. */
 struct account {
 	uint8_t mac[6];
-	bool held;        /* its frames wait for tokens */
-	uint64_t used_ns; /* 0 = this place is free */
-	uint32_t tcp_flows, udp_flows;
+	bool held;                              /* its frames wait for tokens */
+	uint64_t used_ns;                       /* 0 = this place is free */
+	uint32_t tcp_flows, udp_flows, pending; /* pending: of tcp_flows */
 	struct bucket out, in, connects;
 };
 

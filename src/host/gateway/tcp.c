@@ -96,6 +96,8 @@ static void pending_begin(struct tcp_flow *flow, struct rule *rule)
 {
 	flow->pending = true;
 	flow->rule = rule;
+	if (!rule && flow->account)
+		flow->account->pending++;
 	*(rule ? &rule->waiting : &flow->gateway->tcp_pending) += 1;
 }
 
@@ -106,6 +108,8 @@ static void pending_end(struct tcp_flow *flow)
 		return;
 	wh_assert(*count > 0);
 	*count -= 1;
+	if (!flow->rule && flow->account)
+		flow->account->pending--;
 	flow->pending = false;
 	flow->rule = NULL;
 }
@@ -403,6 +407,23 @@ static void request_connect(struct tcp_flow *flow, const struct wh_net_end *to, 
 		(void)host_ready(flow);
 }
 
+/* All places are taken by connects that are not answered: a guest that has fewer of them gets the oldest of one that
+ * has more, which hears nothing and may try again. */
+static void pending_evict(struct wh_gateway *gateway, const struct account *account)
+{
+	WH_LIST_FOR_EACH(node, &gateway->tcp_flows) {
+		struct tcp_flow *flow = WH_LIST_ENTRY(node, struct tcp_flow, node);
+		if (flow->state != HOST_CONNECTING || !flow->account ||
+		    flow->account->pending <= account->pending + 1)
+			continue;
+		gateway->stats.limit_refused++;
+		wh_net_tcp_refuse(flow->tcp, 0);
+		flow->tcp = NULL;
+		flow_free(flow);
+		return;
+	}
+}
+
 bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tuple)
 {
 	struct wh_gateway *gateway = ctx;
@@ -440,6 +461,8 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 		return true;
 	}
 	struct tcp_flow *flow = NULL;
+	if (gateway->tcp_pending >= gateway->tcp_pending_max)
+		pending_evict(gateway, account);
 	if (gateway->tcp_pending < gateway->tcp_pending_max &&
 	    gateway->tcp_flow_count < gateway->tcp_flows_max)
 		flow = flow_new(gateway, -1);
