@@ -697,6 +697,40 @@ def case_attach(n):
             fail("attach did not end with the process")
 
 
+def case_interface(n):
+    """The interface goes down and up, and is taken away."""
+    holder = subprocess.Popen(["unshare", "-n", "--", "sh", "-c", "echo up; exec sleep 1000"], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    inside = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+    r, w = os.pipe()
+    p = subprocess.Popen([n.wherry, "net", "attach", "--netns", str(holder.pid), "--host-loopback", "--ready-fd", str(w)],
+                         pass_fds=[w])
+    os.close(w)
+    try:
+        if os.read(r, 100) != b"ready\n":
+            fail(f"attach: status {p.wait()}")
+        for _ in range(3):
+            subprocess.run([*inside, *n.me, "--inside", f"in_up({GATEWAY4!r}, 1 << 20)"], check=True)
+            subprocess.run([*inside, "ip", "link", "set", "eth0", "down"], check=True)
+            if not subprocess.run([*inside, *n.me, "--inside", f"connect({GATEWAY4!r})"], stderr=subprocess.DEVNULL).returncode:
+                fail("it is reached while the interface is down")
+            subprocess.run([*inside, "ip", "link", "set", "eth0", "up"], check=True)
+        subprocess.run([*inside, *n.me, "--inside", f"in_down({GATEWAY4!r}, 1 << 20)"], check=True)
+        subprocess.run([*inside, "ip", "link", "delete", "eth0"], check=True)
+        if p.wait(10):
+            fail(f"attach ended with {p.returncode} when its interface was deleted")
+    finally:
+        os.close(r)
+        p.kill()
+        p.wait()
+        holder.kill()
+        holder.wait()
+    # A command goes on without its network.
+    status, out = n.run("--map-root", command=["sh", "-c", "ip link delete eth0 && sleep 0.2 && exit 3"], timeout=20)
+    if status != 3:
+        fail(f"run without its interface: {status}: {out}")
+
+
 def case_user(n):
     """As an ordinary user: only where this is root's own machine, which can be one for a moment."""
     if os.environ.get("WHERRY_NET_ROOT") != "1":
