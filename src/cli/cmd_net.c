@@ -37,6 +37,7 @@ enum {
 	OPT_ALLOW,
 	OPT_DENY,
 	OPT_NO_SPLICE,
+	OPT_LOOPBACK_PORT,
 	OPT_CONTROL,
 	OPT_JSON,
 	OPT_VERBOSE,
@@ -77,6 +78,8 @@ static const struct cli_option options[] = {
 	{ OPT_MAP_ROOT, "map-root", 'r', NULL, "run: be user 0 inside" },
 	{ OPT_PCAP, "pcap", 0, "FILE", "write every frame to FILE" },
 	{ OPT_READY_FD, "ready-fd", 0, "FD", "write a line to FD when the network serves" },
+	{ OPT_LOOPBACK_PORT, "loopback-port", 0, "PORT[:HOST]",
+	  "127.0.0.1:PORT inside is the host's 127.0.0.1:HOST" },
 	{ OPT_NO_SPLICE, "no-splice", 0, NULL, "loopback clients of -p take frames, too" },
 	{ OPT_CONTROL, "control", 0, "PATH",
 	  "socket for expose, rules, flows... (or WHERRY_CONTROL)" },
@@ -192,6 +195,39 @@ static const struct {
 	{ OPT_FORWARD, "forward", 0 },    { OPT_SET, NULL, 0 },
 };
 
+static int loopback_port_take(struct net_options *o, const char *text)
+{
+	uint64_t inside, host;
+	const char *colon = strchr(text, ':');
+	size_t size = colon ? (size_t)(colon - text) : strlen(text);
+	if (o->loopback_port_count == NET_INSIDE_MAX) {
+		cli_error("net: at most %u loopback ports", NET_INSIDE_MAX);
+		return CLI_BAD;
+	}
+	if (cli_parse_number(text, size, UINT16_MAX, &inside) || !inside ||
+	    cli_parse_number(colon ? colon + 1 : text, colon ? strlen(colon + 1) : size, UINT16_MAX,
+			     &host) ||
+	    !host) {
+		cli_error("net: --loopback-port is PORT[:HOST], ports from 1 to 65535, not %s",
+			  text);
+		return CLI_BAD;
+	}
+	o->loopback_ports[o->loopback_port_count].inside = (uint16_t)inside;
+	o->loopback_ports[o->loopback_port_count++].host = (uint16_t)host;
+	return 0;
+}
+
+static int list_take(const char *what, const char **list, unsigned *count, unsigned max,
+		     const char *value)
+{
+	if (*count == max) {
+		cli_error("net: at most %u %s", max, what);
+		return CLI_BAD;
+	}
+	list[(*count)++] = value;
+	return 0;
+}
+
 static int option_take(struct net_options *o, int id, const char *value)
 {
 	uint64_t number = 0;
@@ -212,23 +248,15 @@ static int option_take(struct net_options *o, int id, const char *value)
 						command_options[i].separator);
 	switch (id) {
 	case OPT_PUBLISH:
-		if (o->publish_count == NET_PUBLISH_MAX) {
-			cli_error("net: at most %u published ports", NET_PUBLISH_MAX);
-			return CLI_BAD;
-		}
-		o->publish[o->publish_count++] = value;
-		return 0;
+		return list_take("published ports", o->publish, &o->publish_count, NET_PUBLISH_MAX,
+				 value);
 	case OPT_MTU:
 		bad = number_take("mtu", value, 1280, WH_TAP_MTU_MAX, &number);
 		o->mtu = (uint32_t)number;
 		return bad;
 	case OPT_LISTEN:
-		if (o->listen_count == NET_LISTEN_MAX) {
-			cli_error("net: at most %u addresses to listen on", NET_LISTEN_MAX);
-			return CLI_BAD;
-		}
-		o->listen[o->listen_count++] = value;
-		return 0;
+		return list_take("addresses to listen on", o->listen, &o->listen_count,
+				 NET_LISTEN_MAX, value);
 	case OPT_PROTOCOL:
 		return net_protocol_take(o, value);
 	case OPT_DNS:
@@ -251,6 +279,8 @@ static int option_take(struct net_options *o, int id, const char *value)
 	case OPT_ALLOW:
 	case OPT_DENY:
 		return net_policy_take(&o->control, id == OPT_DENY, value);
+	case OPT_LOOPBACK_PORT:
+		return loopback_port_take(o, value);
 	case OPT_NO_SPLICE:
 		o->no_splice = true;
 		return 0;
@@ -284,6 +314,8 @@ static int options_check(const struct net_options *o, const char *verb)
 	} else if (o->serve &&
 		   (!o->listen_count || o->netns || o->argv[0] || o->map_root || o->interface)) {
 		cli_error("net serve: --listen must be given; no command, namespace or interface");
+	} else if (o->loopback_port_count && (o->serve || o->no_splice)) {
+		cli_error("net: --loopback-port needs a namespace, and no --no-splice");
 	} else if (o->serve) {
 		return CLI_END;
 	} else if (o->listen_count) {
@@ -413,6 +445,21 @@ static int publish(struct net *n)
 	return CLI_OK;
 }
 
+static int loopback_ports(struct net *n)
+{
+	static const uint8_t loopback4[4] = { 127, 0, 0, 1 };
+	struct wh_diag diag = { "" };
+	for (unsigned i = 0; i < n->options.loopback_port_count; i++) {
+		uint16_t port = n->options.loopback_ports[i].inside;
+		struct wh_net_end to = { wh_net_ip4(loopback4), n->options.loopback_ports[i].host };
+		if (!wh_gateway_inside_listen(n->gateway, port, &to, &diag))
+			continue;
+		cli_error("net: --loopback-port %u: %s", port, diag.text);
+		return CLI_ERROR;
+	}
+	return CLI_OK;
+}
+
 static int capture(struct net *n)
 {
 	if (!n->options.pcap)
@@ -493,6 +540,8 @@ static int gateway_start(struct net *n)
 	}
 	wh_gateway_dhcp6_enable(n->gateway);
 	int status = publish(n);
+	if (!status)
+		status = loopback_ports(n);
 	if (!status && n->options.serve)
 		status = net_serve_start(&n->options, n->loop, n->gateway);
 	if (!status)

@@ -18,11 +18,16 @@
 
 #define NET_PUBLISH_MAX 64u
 #define NET_LISTEN_MAX 16u
+#define NET_INSIDE_MAX 64u
 
 struct net_options {
 	bool attach, serve, no_splice;
 	const char *listen[NET_LISTEN_MAX];
 	unsigned listen_count;
+	struct {
+		uint16_t inside, host;
+	} loopback_ports[NET_INSIDE_MAX];
+	unsigned loopback_port_count;
 	const char *protocol; /* of addresses that do not say; NULL = qemu */
 	const char *publish[NET_PUBLISH_MAX];
 	unsigned publish_count;

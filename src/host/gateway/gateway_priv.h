@@ -175,7 +175,7 @@ struct wh_gateway {
 	int (*guest_socket)(void *ctx, int domain);
 	void *guest_socket_ctx;
 	struct pool splice_pool;
-	struct wh_list splices, splices_again;
+	struct wh_list splices, splices_again, inside_listeners;
 	uint8_t *splice_buffer; /* NULL until the first one */
 
 	/* Published ports. */

@@ -4,7 +4,11 @@
  * which config.guest_socket makes sockets. The client's socket is joined to one that is connected to the
  * namespace's loopback; the kernel moves the bytes from one to the other through a pipe (splice(2)), untouched.
  *
- * What nobody listens for there takes the frames instead, and so do all new connections while frames are captured.
+ * The other way, a listener on the namespace's loopback leads to the host's, where that was said
+ * (wh_gateway_inside_listen). Limits of rates, which are measured in frames, do not hold for these.
+ *
+ * What nobody listens for inside takes the frames instead, and so do all new clients of published ports while frames
+ * are captured or rates limited.
  * Half-close, refusal and RST pass through as on the other way.
  *
  * Little data is copied through one buffer of the gateway's; a pipe is made when a direction moves much, or when
@@ -15,6 +19,7 @@
  */
 #include "gateway_priv.h"
 
+#include <netinet/tcp.h>
 #include <wherry/base/assert.h>
 
 #define BUFFER_SIZE (32u * 1024)
@@ -22,6 +27,7 @@
 /* Turns of one flow until others have theirs: 4 MiB, less than a millisecond. */
 #define TURNS_MAX 4u
 #define FLOWS_PER_BLOCK 16u
+#define INSIDE_BACKLOG 4096
 
 struct side {
 	struct wh_loop_fd watch;
@@ -42,11 +48,20 @@ struct splice_flow {
 	struct wh_list node, again; /* gateway->splices, gateway->splices_again */
 	struct wh_gateway *gateway;
 	struct side sides[2];
-	struct way ways[2]; /* from the side with that index */
-	struct wh_net_end client, inside;
+	struct way ways[2];           /* from the side with that index */
+	struct wh_net_end client, to; /* to: as its socket was connected */
 	uint64_t begun_ns;
 	uint32_t id;
+	uint8_t connects; /* the side that was connected; the other one was accepted */
 	bool connected;
+};
+
+/* A port of the namespace's loopback. */
+struct inside_listener {
+	struct wh_list node; /* gateway->inside_listeners */
+	struct wh_gateway *gateway;
+	struct wh_loop_fd watch;
+	struct wh_net_end to;
 };
 
 static void flow_free(struct splice_flow *f)
@@ -257,9 +272,10 @@ static void flow_event(struct wh_loop_fd *watch, uint32_t events)
 		side->hangup = true;
 	if (events & WH_LOOP_WRITE)
 		side->writable = true;
-	if (!f->connected && side == &f->sides[INSIDE]) {
+	if (!f->connected && side == &f->sides[f->connects]) {
 		if (gateway->host->error(gateway->host_ctx, watch->fd)) {
-			gateway->stats.tcp_in_failed++;
+			*(f->connects == INSIDE ? &gateway->stats.tcp_in_failed
+						: &gateway->stats.tcp_out_failed) += 1;
 			flow_fail(f);
 			return;
 		}
@@ -273,20 +289,29 @@ static void flow_event(struct wh_loop_fd *watch, uint32_t events)
 
 static bool usable(const struct wh_gateway *gateway, const struct wh_net_end *client)
 {
-	return gateway->guest_socket && !pcap_wanted(gateway) && gateway_is_loopback(&client->ip);
+	const struct wh_gateway_limits *l = &gateway->limits;
+	return gateway->guest_socket && !pcap_wanted(gateway) && gateway_is_loopback(&client->ip) &&
+	       !l->rate_in && !l->rate_out; /* rates are measured in frames */
 }
 
-/* A socket that is connected, or about to be, to the namespace's loopback. */
-static int inside_connect(struct wh_gateway *gateway, const struct wh_net_end *to)
+/* A socket of the namespace. */
+static int inside_socket(struct wh_gateway *gateway, int domain)
+{
+	if (!socket_available(gateway))
+		return -WH_EMFILE;
+	int fd = gateway->guest_socket(gateway->guest_socket_ctx, domain);
+	if (fd >= 0)
+		gateway->descriptors++;
+	return fd;
+}
+
+/* fd when it is connected, or about to be; else it is closed. */
+static int loopback_connect(struct wh_gateway *gateway, int fd, const struct wh_net_end *to)
 {
 	union host_address address;
 	socklen_t size = address_from_end(to, &address);
-	if (!socket_available(gateway))
-		return -WH_EMFILE;
-	int fd = gateway->guest_socket(gateway->guest_socket_ctx, end_domain(to));
 	if (fd < 0)
 		return fd;
-	gateway->descriptors++;
 	int error = gateway->host->connect(gateway->host_ctx, fd, &address.any, size);
 	/* Loopback answers at once: the second call says what became of it. */
 	if (error == -WH_EINPROGRESS)
@@ -305,50 +330,143 @@ static bool memory_there(struct wh_gateway *gateway)
 	return gateway->splice_buffer;
 }
 
+/* Joins two sockets, which are the flow's from now on, or closed. */
+static void flow_begin(struct wh_gateway *gateway, int outside, int inside, uint8_t connects,
+		       const struct wh_net_end *client, const struct wh_net_end *to)
+{
+	static const uint32_t events = WH_LOOP_READ | WH_LOOP_WRITE | WH_LOOP_HANGUP | WH_LOOP_EDGE;
+	struct wh_loop_fd watches[2] = { { .fd = outside }, { .fd = inside } };
+	struct splice_flow *f = pool_get(&gateway->splice_pool, gateway->alloc);
+	if (!f) {
+		socket_close(gateway, &watches[0]);
+		socket_close(gateway, &watches[1]);
+		return;
+	}
+	f->gateway = gateway;
+	f->id = ++gateway->flow_id;
+	f->begun_ns = wh_loop_now(gateway->loop);
+	f->client = *client;
+	f->to = *to;
+	f->connects = connects;
+	for (int i = 0; i < 2; i++) {
+		f->ways[i].pipe[0] = f->ways[i].pipe[1] = -1;
+		f->sides[i].watch = watches[i];
+		f->sides[i].watch.fn = flow_event;
+		f->sides[i].watch.ctx = f;
+	}
+	wh_list_init(&f->again);
+	wh_list_push_back(&gateway->splices, &f->node);
+	gateway->tcp_flow_count++;
+	gateway->stats.tcp_spliced++;
+	*(connects == INSIDE ? &gateway->stats.tcp_in_accepted : &gateway->stats.tcp_out_opened) +=
+		1;
+	log_flow(gateway, f->id, "tcp spliced", client, to, 0);
+	const struct wh_net_tuple tuple = { .local = connects == INSIDE ? *client : *to,
+					    .remote = connects == INSIDE ? *to : *client };
+	if (events_wanted(gateway))
+		event_flow(gateway, f->id, WH_GATEWAY_TCP, connects == INSIDE, &tuple);
+	/* Both edges come at once, for what is there already. */
+	if (socket_watch(gateway, &f->sides[OUTSIDE].watch, events) ||
+	    socket_watch(gateway, &f->sides[INSIDE].watch, events))
+		flow_fail(f);
+}
+
 bool splice_accepted(struct wh_gateway *gateway, const struct rule *rule, int fd,
 		     const struct wh_net_end *client)
 {
-	static const uint32_t events = WH_LOOP_READ | WH_LOOP_WRITE | WH_LOOP_HANGUP | WH_LOOP_EDGE;
 	static const uint8_t loopback4[4] = { 127, 0, 0, 1 };
 	struct wh_net_end to = { client->ip, rule->config.guest_port };
 	if (!usable(gateway, client) || !memory_there(gateway))
 		return false;
 	if (wh_net_ip_is4(&client->ip))
 		to.ip = wh_net_ip4(loopback4);
-	int inside = inside_connect(gateway, &to);
+	int inside = loopback_connect(gateway, inside_socket(gateway, end_domain(&to)), &to);
 	if (inside < 0)
 		return false;
-	struct splice_flow *f = pool_get(&gateway->splice_pool, gateway->alloc);
-	struct wh_loop_fd watch = { .fd = inside };
-	if (!f) {
-		socket_close(gateway, &watch);
-		return false;
-	}
-	f->gateway = gateway;
-	f->id = ++gateway->flow_id;
-	f->begun_ns = wh_loop_now(gateway->loop);
-	f->client = *client;
-	f->inside = to;
-	for (int i = 0; i < 2; i++) {
-		f->ways[i].pipe[0] = f->ways[i].pipe[1] = -1;
-		f->sides[i].watch = (struct wh_loop_fd){ .fd = i == INSIDE ? inside : fd,
-							 .fn = flow_event,
-							 .ctx = f };
-	}
-	wh_list_init(&f->again);
-	wh_list_push_back(&gateway->splices, &f->node);
-	gateway->tcp_flow_count++;
-	gateway->stats.tcp_in_accepted++;
-	gateway->stats.tcp_spliced++;
-	log_flow(gateway, f->id, "tcp spliced", client, &to, 0);
-	const struct wh_net_tuple tuple = { .local = *client, .remote = to };
-	if (events_wanted(gateway))
-		event_flow(gateway, f->id, WH_GATEWAY_TCP, true, &tuple);
-	/* Both edges come at once, for what is there already. */
-	if (socket_watch(gateway, &f->sides[OUTSIDE].watch, events) ||
-	    socket_watch(gateway, &f->sides[INSIDE].watch, events))
-		flow_fail(f);
+	flow_begin(gateway, fd, inside, INSIDE, client, &to);
 	return true;
+}
+
+/* ---- from inside ---- */
+
+static void inside_accept(struct wh_loop_fd *watch, uint32_t events)
+{
+	static const struct linger now = { .l_onoff = 1 };
+	struct inside_listener *l = watch->ctx;
+	struct wh_gateway *gateway = l->gateway;
+	union host_address from = { .any = { .sa_family = AF_UNSPEC } };
+	struct wh_net_end client;
+	int fd = socket_accept(gateway, watch->fd, &from), outside = -WH_EMFILE;
+	if (fd < 0)
+		return; /* none, or no descriptor: the level stays, and others give theirs back */
+	if (!address_to_end(&from, &client))
+		client = (struct wh_net_end){ gateway->guest[0], 0 };
+	bool may = gateway->tcp_flow_count < gateway->tcp_flows_max && memory_there(gateway) &&
+		   !policy_denies(gateway, false, WH_GATEWAY_TCP, &l->to.ip, l->to.port);
+	if (may)
+		outside = socket_open(gateway, end_domain(&l->to), SOCK_STREAM, IPPROTO_TCP);
+	if (outside >= 0)
+		(void)socket_set(gateway, outside, IPPROTO_TCP, TCP_NODELAY, 1);
+	outside = loopback_connect(gateway, outside, &l->to);
+	if (outside >= 0) {
+		flow_begin(gateway, outside, fd, OUTSIDE, &client, &l->to);
+		return;
+	}
+	*(may ? &gateway->stats.tcp_out_failed : &gateway->stats.tcp_out_refused) += 1;
+	struct wh_loop_fd closed = { .fd = fd };
+	(void)gateway->host->option_set(gateway->host_ctx, fd, SOL_SOCKET, SO_LINGER, &now,
+					sizeof now); /* else it is FIN */
+	socket_close(gateway, &closed);
+}
+
+static int inside_listen(struct wh_gateway *gateway, int fd, uint16_t port)
+{
+	static const uint8_t loopback4[4] = { 127, 0, 0, 1 };
+	struct wh_net_end end = { wh_net_ip4(loopback4), port };
+	union host_address address;
+	socklen_t size = address_from_end(&end, &address);
+	(void)socket_set(gateway, fd, SOL_SOCKET, SO_REUSEADDR, 1); /* else bind says so */
+	int error = gateway->host->bind(gateway->host_ctx, fd, &address.any, size);
+	return error ? error : gateway->host->listen(gateway->host_ctx, fd, INSIDE_BACKLOG);
+}
+
+int wh_gateway_inside_listen(struct wh_gateway *gateway, uint16_t port, const struct wh_net_end *to,
+			     struct wh_diag *diag)
+{
+	if (!gateway->guest_socket || !port || !to->port)
+		return wh_diag_set(diag, -WH_EINVAL,
+				   "a port inside needs a network namespace and both ports");
+	int fd = inside_socket(gateway, AF_INET);
+	if (fd < 0)
+		return wh_diag_set(diag, fd, "no socket can be made in the namespace");
+	struct inside_listener *l = wh_alloc_zero(gateway->alloc, sizeof *l);
+	struct wh_loop_fd watch = { .fd = fd, .fn = inside_accept, .ctx = l };
+	int error = l ? inside_listen(gateway, fd, port) : -WH_ENOMEM;
+	if (!error) {
+		l->watch = watch;
+		error = socket_watch(gateway, &l->watch, WH_LOOP_READ);
+	}
+	if (error) {
+		socket_close(gateway, &watch);
+		wh_free(gateway->alloc, l, sizeof *l);
+		return wh_diag_set(diag, error, "port %u of the namespace's loopback: error %d",
+				   port, -error);
+	}
+	l->gateway = gateway;
+	l->to = *to;
+	wh_list_push_back(&gateway->inside_listeners, &l->node);
+	return 0;
+}
+
+static void inside_end(struct wh_gateway *gateway)
+{
+	while (!wh_list_empty(&gateway->inside_listeners)) {
+		struct inside_listener *l =
+			WH_LIST_ENTRY(wh_list_pop_front(&gateway->inside_listeners),
+				      struct inside_listener, node);
+		socket_close(gateway, &l->watch);
+		wh_free(gateway->alloc, l, sizeof *l);
+	}
 }
 
 /* ---- seeing inside, and the end ---- */
@@ -362,9 +480,9 @@ void splices_list(struct wh_gateway *gateway, struct flow_list *list)
 		if (!to)
 			continue;
 		to->protocol = WH_GATEWAY_TCP;
-		to->inbound = true;
-		to->guest = f->inside;
-		to->peer = to->host_peer = f->client;
+		to->inbound = f->connects == INSIDE;
+		to->guest = to->inbound ? f->to : f->client;
+		to->peer = to->host_peer = to->inbound ? f->client : f->to;
 		flow_socket_ends(gateway, f->sides[OUTSIDE].watch.fd, to);
 		to->state = f->connected ? "SPLICED" : "SPLICE_CONNECTING";
 		to->bytes_in = f->ways[OUTSIDE].bytes;
@@ -383,11 +501,13 @@ void splice_init(struct wh_gateway *gateway)
 {
 	wh_list_init(&gateway->splices);
 	wh_list_init(&gateway->splices_again);
+	wh_list_init(&gateway->inside_listeners);
 	pool_init(&gateway->splice_pool, sizeof(struct splice_flow), FLOWS_PER_BLOCK);
 }
 
 void splice_fini(struct wh_gateway *gateway)
 {
+	inside_end(gateway);
 	splices_end(gateway);
 	pool_fini(&gateway->splice_pool, gateway->alloc);
 	wh_free(gateway->alloc, gateway->splice_buffer, BUFFER_SIZE);

@@ -213,10 +213,59 @@ static void frames_instead(void)
 	end();
 }
 
+/* A port of the namespace's loopback: here another port of ours. */
+static void from_inside(void)
+{
+	struct wh_net_end to = { { { 0 } }, 0 };
+	struct wh_gateway_flow flow;
+	struct wh_diag diag;
+	struct sockaddr_in a = loopback(0);
+	socklen_t size = sizeof a;
+	static const uint8_t ip[4] = { 127, 0, 0, 1 };
+	begin(true);
+	CHECK(!getsockname(t.listener, (struct sockaddr *)&a, &size));
+	to = (struct wh_net_end){ wh_net_ip4(ip), ntohs(a.sin_port) };
+	CHECK_EQ(wh_gateway_inside_listen(t.gateway, 0, &to, &diag), -WH_EINVAL);
+	CHECK_EQ(wh_gateway_inside_listen(t.gateway, to.port, &to, &diag), -WH_EADDRINUSE);
+	/* a port that the kernel has just given and taken back */
+	int fd = socket(AF_INET, SOCK_STREAM, 0), error;
+	do {
+		a = loopback(0);
+		CHECK(!bind(fd, (struct sockaddr *)&a, sizeof a));
+		CHECK(!getsockname(fd, (struct sockaddr *)&a, &size));
+		close(fd);
+		error = wh_gateway_inside_listen(t.gateway, ntohs(a.sin_port), &to, &diag);
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+	} while (error == -WH_EADDRINUSE);
+	close(fd);
+	CHECK_EQ(error, 0);
+	t.port = ntohs(a.sin_port);
+	client_connect();
+	t.server = accept4(t.listener, NULL, NULL, SOCK_CLOEXEC);
+	CHECK(t.server >= 0);
+	CHECK_EQ(wh_gateway_flow_list(t.gateway, 0, &flow, 1), 1);
+	CHECK(!flow.inbound);
+	CHECK_EQ(flow.peer.port, to.port);
+	move(t.client, t.server, 50000);
+	CHECK_EQ(stats().tcp_bytes_out, sizeof bytes);
+	wh_os_close(&t.server);
+	wh_os_close(&t.listener); /* now nobody listens: reset */
+	settle();
+	wh_os_close(&t.client);
+	settle();
+	CHECK_EQ(stats().tcp_flows, 0);
+	client_connect();
+	CHECK_EQ(recv(t.client, got, 10, MSG_DONTWAIT), -1);
+	CHECK_EQ(errno, ECONNRESET);
+	CHECK_EQ(stats().tcp_out_failed, 1);
+	end();
+}
+
 int main(void)
 {
 	RUN(both_ways);
 	RUN(resets);
 	RUN(frames_instead);
+	RUN(from_inside);
 	return test_end();
 }

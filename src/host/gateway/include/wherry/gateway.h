@@ -263,6 +263,12 @@ int wh_gateway_forward_remove(struct wh_gateway *gateway, uint32_t id);
 int wh_gateway_forward_get(const struct wh_gateway *gateway, uint32_t index,
 			   struct wh_gateway_forward *ret_forward);
 
+/* With guest_socket: connections to 127.0.0.1:port inside the namespace lead to `to` on the host, without frames, as
+ * long as the gateway lives; they end when it does. The outbound policy is asked with `to`. -WH_EINVAL (no guest_socket, port 0),
+ * -WH_EADDRINUSE, -WH_EACCES, -errno; diag has a sentence. */
+int wh_gateway_inside_listen(struct wh_gateway *gateway, uint16_t port, const struct wh_net_end *to,
+			     struct wh_diag *diag);
+
 /* ---- HTTP proxy ---------------------------------------------------------------------------
  *
  * What the guest opens to port 80 or 443 outside goes through the host's proxy, without the guest knowing: port 443 by
