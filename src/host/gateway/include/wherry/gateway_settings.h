@@ -22,6 +22,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #pragma GCC visibility push(default)
 
@@ -40,6 +41,7 @@ void wh_gateway_settings_free(struct wh_gateway_settings *settings);
 void wh_gateway_settings_count(const struct wh_gateway_settings *settings, uint32_t *ret_lines,
 			       uint32_t *ret_failed);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
