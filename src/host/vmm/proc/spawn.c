@@ -117,13 +117,36 @@ static void put_number(char *to, unsigned v)
 		to[i] = (char)('a' + (i < 8 ? 0 : v >> (60 - 4 * i) & 15));
 }
 
+/* clone(2) itself: libc's runs code of libc, and of sanitizers, in the child. */
+BARE static long clone_at(unsigned long flags, void *stack_top, int *ret_pidfd,
+			  struct wh_vmm_spare *p)
+{
+	register long r10 __asm__("r10") = 0, r8 __asm__("r8") = 0;
+	register void *ctx __asm__("r12") = p;
+	register int (*fn)(void *) __asm__("r13") = child_main;
+	long result;
+	__asm__ volatile("syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xor %%ebp, %%ebp\n\t"
+			 "mov %%r12, %%rdi\n\t"
+			 "call *%%r13\n\t"
+			 "hlt\n"
+			 "1:"
+			 : "=a"(result)
+			 : "a"((long)SYS_clone), "D"(flags), "S"(stack_top), "d"(ret_pidfd),
+			   "r"(r10), "r"(r8), "r"(ctx), "r"(fn)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
 static int clone_child(struct wh_vmm_spare *p, unsigned long namespaces)
 {
 	int pidfd = -1;
-	int pid = clone(child_main, p->child_stack + sizeof p->child_stack,
-			(int)(CLONE_VM | CLONE_PIDFD | SIGCHLD | namespaces), p, &pidfd);
+	long pid = clone_at(CLONE_VM | CLONE_PIDFD | SIGCHLD | namespaces,
+			    p->child_stack + sizeof p->child_stack, &pidfd, p);
 	if (pid < 0)
-		return -errno;
+		return (int)pid;
 	p->pidfd = pidfd;
 	return 0;
 }
