@@ -199,6 +199,7 @@ static uint32_t datagram_make(bool six)
 	const uint8_t *from = six ? peer6 : peer4, *to = six ? own6 : own4;
 	uint32_t sum = wh_wire_sum_pseudo(from, to, six ? 16 : 4, 17, size);
 	uint16_t value = wh_wire_sum_finish(wh_wire_sum(sum, datagram, size));
+	value = value ? value : 0xffff; /* RFC 768: 0 means none */
 	datagram[6] = (uint8_t)(value >> 8);
 	datagram[7] = (uint8_t)value;
 	return size;
