@@ -14,7 +14,14 @@
 
 #include "store.h"
 
-enum { OPTION_MESSAGE = 1, OPTION_DELETE, OPTION_EXECUTABLE, OPTION_LISTEN, OPTION_READ_ONLY };
+enum {
+	OPTION_MESSAGE = 1,
+	OPTION_DELETE,
+	OPTION_EXECUTABLE,
+	OPTION_LISTEN,
+	OPTION_READ_ONLY,
+	OPTION_FOLLOW
+};
 
 static const struct cli_option options[] = {
 	{ OPTION_MESSAGE, "message", 'm', "TEXT", "put, rm, merge: the commit's message" },
@@ -22,6 +29,7 @@ static const struct cli_option options[] = {
 	{ OPTION_LISTEN, "listen", 'l', "WHERE",
 	  "serve: unix:PATH, tcp:HOST:PORT, git:HOST:PORT or fd:N" },
 	{ OPTION_READ_ONLY, "read-only", 'r', NULL, "serve, mount: nothing can be changed" },
+	{ OPTION_FOLLOW, "follow", 'f', NULL, "export: go on as the branch moves" },
 	{ OPTION_EXECUTABLE, "executable", 'x', NULL, "put: the file is a program" },
 };
 
@@ -405,6 +413,7 @@ static const struct store_verb verbs[] = {
 	{ "merge", "REPO[@BRANCH] COMMIT", 2, 2, merge },
 	{ "apply", "REPO[@BRANCH] [FILE]", 1, 2, apply },
 	{ "watch", "REPO[@BRANCH] [COMMIT]", 1, 2, store_watch },
+	{ "export", "REPO[@BRANCH] FOLDER", 2, 2, store_export },
 	{ "gc", "REPO", 1, 1, store_gc },
 	{ "fsck", "REPO", 1, 1, store_fsck },
 	{ "stats", "REPO", 1, 1, store_stats },
@@ -420,7 +429,8 @@ const struct cli_command cli_command_store = {
 		   "REPO[@BRANCH] PATH |\n"
 		   "put REPO[@BRANCH] PATH [FILE] | rm REPO[@BRANCH] PATH | diff REPO OLD NEW |\n"
 		   "branch REPO [NAME [START]] | merge REPO[@BRANCH] COMMIT |\n"
-		   "apply REPO[@BRANCH] [FILE] | watch REPO[@BRANCH] [COMMIT] | gc REPO | fsck "
+		   "apply REPO[@BRANCH] [FILE] | watch REPO[@BRANCH] [COMMIT] | gc REPO | export "
+		   "REPO[@BRANCH] FOLDER | fsck "
 		   "REPO |\n"
 		   "stats REPO | mount REPO[@BRANCH]|unix:PATH FOLDER |\n"
 		   "serve REPO[@BRANCH] --listen WHERE\n"
@@ -482,6 +492,9 @@ static int parse(int argc, char **argv, struct store_arguments *a, const char **
 			break;
 		case OPTION_READ_ONLY:
 			a->read_only = true;
+			break;
+		case OPTION_FOLLOW:
+			a->follow = true;
 			break;
 		case OPTION_EXECUTABLE:
 			a->executable = true;

@@ -15,7 +15,7 @@ struct store_arguments {
 	const char *listen[8];
 	unsigned listen_count;
 	const char *from; /* --from COMMIT */
-	bool remove, json, read_only, executable;
+	bool remove, follow, json, read_only, executable;
 	char repo[4096];  /* operand 0 without @BRANCH */
 	char branch[201]; /* "main" when not said */
 	bool branch_said;
@@ -39,6 +39,7 @@ int store_mount(struct store_arguments *a);
 int store_watch(struct store_arguments *a);
 int store_gc(struct store_arguments *a);
 int store_fsck(struct store_arguments *a);
+int store_export(struct store_arguments *a);
 int store_stats(struct store_arguments *a);
 
 #endif

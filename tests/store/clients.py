@@ -147,6 +147,15 @@ def nonsense(store):
         pass
     for i in range(5):
         store.commit(good, 'w', {'x': b'%d' % i}, name='d%d' % i)
+    # when it reads at last, all that it asked for comes
+    asked, deaf2 = 60, store.client('9P2000.L', msize=1 << 20)
+    fid2 = deaf2.open('branch/w/ro/big')
+    for i in range(asked):
+        deaf2.send('read', struct.pack('<IQI', fid2, 0, 1 << 20), tag=i)
+    store.commit(good, 'w', {'y': b'1'}, name='e')
+    for i in range(asked):
+        assert len(deaf2.wait(i)) > 1000000
+    deaf2.close()
     deaf.close()
     # more waiting reads than are kept
     greedy = store.client()

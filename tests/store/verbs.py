@@ -60,6 +60,37 @@ def watching(store):
     w.stdout.close()
 
 
+def export(store):
+    folder = os.path.join(store.dir.name, 'export')
+    branch = store.repo + '@settings'
+    store.run('apply', branch, input=b'put a 1\nput d/b 2\nput d/c 3\nprogram x 0\n')
+    e = subprocess.Popen([program, 'export', '--follow', branch, folder], stdout=subprocess.PIPE)
+    assert e.stdout.readline() == b'exported\n'
+    open(folder + '/own', 'w').write('kept')
+    assert open(folder + '/d/b').read() == '2\n' and os.access(folder + '/x', os.X_OK)
+    store.run('apply', branch, input=b'put a new\nrm d\nput d file\nput e/f/g 4\n')
+    assert e.stdout.readline() == b'exported\n'
+    assert open(folder + '/a').read() == 'new\n' and open(folder + '/d').read() == 'file\n' and open(folder + '/e/f/g').read() == '4\n'
+    store.run('apply', branch, input=b'rm e\nrm d\nput d/again 5\n')
+    assert e.stdout.readline() == b'exported\n'
+    assert sorted(os.listdir(folder)) == ['a', 'd', 'own', 'x'] and os.listdir(folder + '/d') == ['again']
+    # a link in the branch leads nowhere else
+    os.mkdir(folder + '2')
+    c_tree = subprocess.run(['git', '-C', store.repo, 'mktree'], input=b'120000 blob ' + subprocess.run(
+        ['git', '-C', store.repo, 'hash-object', '-w', '--stdin'], input=folder.encode() + b'2', capture_output=True).stdout.strip() + b'\td\n',
+        capture_output=True).stdout.decode().strip()
+    linked = store.git('commit-tree', '-m', 'link', '-p', store.git('rev-parse', 'settings').strip(), c_tree).strip()
+    store.git('update-ref', 'refs/heads/settings', linked)
+    assert e.stdout.readline() == b'exported\n'
+    assert os.readlink(folder + '/d') == folder + '2'
+    store.git('update-ref', 'refs/heads/settings', linked + '~1')
+    assert e.stdout.readline() == b'exported\n'
+    assert os.listdir(folder + '2') == [] and os.listdir(folder + '/d') == ['again']
+    e.terminate()
+    e.wait()
+    e.stdout.close()
+
+
 def mount(store):
     if not os.path.exists('/dev/fuse') or not shutil.which('fusermount3') and os.getuid():
         print('note: no FUSE here, mount not tested')
@@ -269,7 +300,7 @@ def main():
         sys.exit(77)
     store = Store(program)
     try:
-        for fn in (verbs, watching, mount, git_protocol, pushes_and_commits, kills, power_cut, full_disk):
+        for fn in (verbs, watching, export, mount, git_protocol, pushes_and_commits, kills, power_cut, full_disk):
             fn(store)
             print('ok', fn.__name__, flush=True)
     finally:

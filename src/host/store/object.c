@@ -288,6 +288,23 @@ void object_hash(git_object_t type, const void *data, size_t size, git_oid *ret_
 	memcpy(ret_id->id, digest, ID_SIZE);
 }
 
+static void staged_free(struct wh_store *s, struct staged *o);
+
+/* A large batch, or what nobody has committed for long, goes to the disk before its time. The journal does not hold it, so
+ * the commit that needs it syncs the file system. */
+static int spill(struct wh_store *s)
+{
+	s->need_syncfs = true;
+	WH_LIST_FOR_EACH_SAFE(n, &s->staged) {
+		struct staged *o = WH_LIST_ENTRY(n, struct staged, order);
+		int r = object_write_loose(s, &o->id, o->type, o->data, o->size, false);
+		if (r < 0)
+			return r;
+		staged_free(s, o);
+	}
+	return 0;
+}
+
 int object_stage(struct wh_store *s, git_object_t type, void *data, size_t size, git_oid *ret_id)
 {
 	object_hash(type, data, size, ret_id);
@@ -306,7 +323,7 @@ int object_stage(struct wh_store *s, git_object_t type, void *data, size_t size,
 	*b = o;
 	wh_list_push_back(&s->staged, &o->order);
 	s->staged_bytes += size;
-	return 0;
+	return s->staged_bytes > STAGED_BYTES_MAX ? spill(s) : 0;
 }
 
 static void staged_free(struct wh_store *s, struct staged *o)

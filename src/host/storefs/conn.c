@@ -223,9 +223,19 @@ static bool take_all(struct conn *c)
 static void on_conn(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct conn *c = watch->ctx;
-	if (events & WH_LOOP_WRITE)
+	if (events & WH_LOOP_WRITE) {
 		send_out(c);
-	if (!(events & (WH_LOOP_READ | WH_LOOP_HANGUP)))
+		/* requests that waited for room */
+		if (!c->broken && c->in_size && !take_all(c))
+			c->broken = true;
+		if (!c->broken && !wh_list_empty(&c->out))
+			send_out(c);
+	}
+	if (events & WH_LOOP_HANGUP && c->in_size == c->in_room)
+		c->broken = true; /* it asks for more than it reads, and went */
+	if (c->broken)
+		mark_dirty(c);
+	if (c->broken || !(events & (WH_LOOP_READ | WH_LOOP_HANGUP)))
 		return;
 	/* A few turns, so that one busy client does not hold up the others. */
 	for (unsigned turn = 0; turn < 4 && !c->broken; turn++) {

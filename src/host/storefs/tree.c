@@ -825,5 +825,19 @@ int node_list(struct node *n, struct listing **ret_listing)
 int node_entry(struct wh_p9_request *q, const struct node *dir, const struct entry *e,
 	       struct node **ret_node)
 {
-	return node_step(q, dir, wh_p9_str(e->name, strlen(e->name)), ret_node);
+	if (nature_of(dir->kind) != N_BLOB)
+		return node_step(q, dir, wh_p9_str(e->name, strlen(e->name)), ret_node);
+	struct node *n = child_node(dir, dir->kind == K_RO ? K_RO : K_OBJECT);
+	if (!n)
+		return -WH_ENOMEM;
+	free(n->path);
+	n->path = join(dir->path, e->name, strlen(e->name));
+	n->mode = e->mode;
+	n->id = e->id;
+	if (!n->path) {
+		node_free(n);
+		return -WH_ENOMEM;
+	}
+	*ret_node = n;
+	return 0;
 }
