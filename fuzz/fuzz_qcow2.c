@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <wherry/base/assert.h>
 
-#include "../src/portable/block/test/mem_file.h"
+#include "../src/portable/block/test/kit.h"
 
 #define LOOK (256u << 10) /* bytes of the disk that are used */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct wh_block *open_image(struct mem_file *m, bool read_only)
+static struct wh_block *open_image(struct mem_file *m, bool read_only, uint32_t flags)
 {
 	struct wh_block *b = NULL;
 	struct wh_diag diag = { "" };
@@ -21,7 +21,9 @@ static struct wh_block *open_image(struct mem_file *m, bool read_only)
 				     .format = WH_BLOCK_FORMAT_QCOW2,
 				     .read_only = read_only,
 				     .alloc = &test_allocator,
-				     .cache_size = 64 << 10 };
+				     .cache_size = 64 << 10,
+				     .flags = flags,
+				     .codec = &kit_codec };
 	int r = wh_block_open(&c, &b, &diag);
 	wh_assert(r == 0 || diag.text[0]);
 	return r < 0 ? NULL : b;
@@ -53,6 +55,48 @@ static void use(struct wh_block *b)
 	(void)wh_block_do(b, WH_BLOCK_WRITE, disk - n, wanted, n, 0);
 }
 
+/* Maps, snapshots, another size, compaction. */
+static void maintain(struct wh_block *b)
+{
+	struct wh_block_snapshot about = { .name = "fuzz" };
+	struct wh_block_extent e;
+	struct wh_block_compaction *c;
+	struct wh_block_check check;
+	uint64_t disk = wh_block_size(b), done, total, at = 0;
+	for (int i = 0; i < 50 && at < disk; i++, at += e.size) {
+		if (wh_block_map(b, at, disk - at, 5, &e) < 0)
+			break;
+		wh_assert(e.size && e.size <= disk - at);
+	}
+	(void)wh_block_snapshot_create(b, &about, 0);
+	(void)wh_block_snapshot_apply(b, "1", 0);
+	(void)wh_block_resize(b, (disk < LOOK ? disk : LOOK) / 1024 * 512 + 512, WH_BLOCK_SHRINK,
+			      0);
+	(void)wh_block_resize(b, LOOK, 0, 0);
+	(void)wh_block_snapshot_delete(b, "fuzz", 0);
+	if (wh_block_compact_begin(b, &c, 0) >= 0) {
+		for (int i = 0; i < 20 && wh_block_compact_step(c, 65536, &done, &total) > 0; i++)
+			;
+		wh_block_compact_end(c);
+	}
+	(void)wh_block_check(b, WH_BLOCK_REPAIR_LEAKS, 0, &check, 0);
+}
+
+/* What repair says it has mended, a second look finds clean. */
+static void repair(struct mem_file *m)
+{
+	struct wh_block_check c;
+	struct wh_block *b = open_image(m, false, WH_BLOCK_OPEN_CHECK);
+	if (!b)
+		return;
+	int r = wh_block_check(b, WH_BLOCK_REPAIR_ALL, 0, &c, 0);
+	(void)wh_block_close(b);
+	b = r < 0 ? NULL : open_image(m, false, WH_BLOCK_OPEN_CHECK);
+	if (b)
+		(void)wh_block_check(b, 0, 0, &c, 0);
+	(void)wh_block_close(b);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mem_file m;
@@ -64,11 +108,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				  .iov = &v,
 				  .iov_count = 1 };
 	(void)m.file.ops->submit(&m, &io);
-	struct wh_block *b = open_image(&m, size % 4 == 3);
+	if (size % 4 == 2)
+		repair(&m);
+	struct wh_block *b = open_image(&m, size % 4 == 3, 0);
 	if (b) {
 		use(b);
+		if (size % 4 != 3)
+			maintain(b);
 		(void)wh_block_close(b);
-		b = open_image(&m, true);
+		b = open_image(&m, true, 0);
 		(void)wh_block_close(b);
 	}
 	mem_file_fini(&m);

@@ -60,8 +60,14 @@ static uint64_t key_offset(const struct qcow2 *s, uint64_t key)
 static void add(struct wh_block_compaction *c, uint64_t key, uint64_t where)
 {
 	struct qcow2 *s = c->s;
+	uint64_t offset, size;
 	if (key_offset(s, key) >> s->cluster_bits < c->boundary || c->owner_count == OWNERS_MAX)
 		return;
+	if (key & QCOW2_COMPRESSED) {
+		qcow2_packed_range(s, key, &offset, &size);
+		if (size > s->cluster_size)
+			return; /* hardly ever: it stays */
+	}
 	c->owner[c->owner_count++] = (struct owner){ key, where };
 }
 
@@ -321,9 +327,7 @@ static int finish_batch(struct wh_block_compaction *c, uint32_t n)
 	}
 	for (uint32_t i = 0; i < n && r >= 0; i++)
 		r = repoint(c, &c->move[i]);
-	if (r >= 0)
-		r = qcow2_barrier(s, QCOW2_BARRIER_COMPACT_POINT);
-	/* From here on memory is what the disk is; where that is not known, both places stay counted. */
+	/* The settling below flushes before it frees. From here on memory is what the disk is; where that is not known, both places stay counted. */
 	qcow2_unpacked_free(s);
 	int again = qcow2_reload(s);
 	if (r < 0 || again < 0)

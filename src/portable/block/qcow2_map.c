@@ -45,6 +45,17 @@ void qcow2_packed_range(const struct qcow2 *s, uint64_t entry, uint64_t *ret_off
 	*ret_size = sectors * 512 - (offset & 511);
 }
 
+static bool packed_valid(const struct qcow2 *s, uint64_t entry)
+{
+	uint64_t host, size;
+	qcow2_packed_range(s, entry, &host, &size);
+	uint64_t last = (host + size - 1) >> s->cluster_bits;
+	for (uint64_t c = host >> s->cluster_bits; c <= last; c++)
+		if (c >= s->file_clusters || qcow2_is_meta(s, c))
+			return false;
+	return !(entry & QCOW2_COPIED);
+}
+
 /* One unit: a cluster or subcluster. */
 struct unit {
 	enum block_place_kind kind;
@@ -62,6 +73,8 @@ static int classify(struct qcow2 *s, uint64_t offset, uint64_t entry, uint64_t b
 	if (entry & QCOW2_COMPRESSED) { /* bit 0 means something else there: first of all */
 		if (s->data_file)
 			return qcow2_corrupted(s, "compressed cluster with a data file", entry);
+		if (write && !packed_valid(s, entry))
+			return qcow2_corrupted(s, "compressed cluster outside the data", entry);
 		ret->kind = BLOCK_PACKED;
 		return 0;
 	}

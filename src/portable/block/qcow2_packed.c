@@ -176,9 +176,12 @@ static void packed_unalloc(struct qcow2 *s, uint64_t host, uint32_t size)
 static int pack_store(struct qcow2 *s, uint64_t offset, const void *data, uint32_t size)
 {
 	struct qcow2_table *t;
+	struct qcow2_extent e; /* what is there is checked by looking */
 	uint64_t host;
 	uint32_t i;
-	int r = qcow2_l2_for_write(s, offset);
+	int r = qcow2_look_up(s, offset, s->cluster_size, 0, true, &e);
+	if (r >= 0)
+		r = qcow2_l2_for_write(s, offset);
 	if (r >= 0)
 		r = qcow2_packed_room(s, size, &host);
 	if (r < 0)

@@ -146,11 +146,11 @@ static int entry_add(struct qcow2 *s, uint64_t entry, int add)
 		int r = qcow2_refcount(s, c, &count);
 		if (r < 0)
 			return r;
-		if (add < 0) {
+		if (add < 0 && c) {
 			qcow2_free_later(s, c, 1);
 			continue;
 		}
-		if (!count || c >= s->file_clusters)
+		if (!count || c >= s->file_clusters || !c)
 			return qcow2_corrupted(s, "a cluster in use had no count",
 					       c << s->cluster_bits);
 		if (count == qcow2_refcount_max(s))

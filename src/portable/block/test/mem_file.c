@@ -166,7 +166,7 @@ int mem_file_save(const struct mem_file *m, const char *path)
 	FILE *f = fopen(path, "wb");
 	if (!f)
 		return -1;
-	size_t n = fwrite(m->data, 1, m->size, f);
+	size_t n = m->size ? fwrite(m->data, 1, m->size, f) : 0;
 	return fclose(f) || n != m->size ? -1 : 0;
 }
 
