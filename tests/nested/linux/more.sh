@@ -27,6 +27,9 @@ monitor=$!
 for i in $(seq 300); do [ -S /tmp/v ] && break; usleep 100000; done
 if nested-sock pump /tmp/v 2048 "CONNECT 52"; then echo "ok vsock from the host"; else failed=1; fi
 await @filled@
+# What the monitor itself takes; RAM of the guest is a memfd and counts as RssShmem.
+own=$(sed -n 's/^RssAnon:[^0-9]*\([0-9]*\) kB/\1/p' /proc/$monitor/status)
+if [ "${own:-9999}" -lt 3072 ]; then echo "ok the monitor takes $own KiB for a guest of 256 MiB"; else echo "FAIL: the monitor takes $own KiB"; failed=1; fi
 full=$(shared)
 echo one >&3
 await @freed@
