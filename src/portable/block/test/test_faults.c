@@ -303,8 +303,6 @@ static int loop_open(void *ctx, enum wh_block_link what, const struct wh_block_f
 static void loops_and_unsaid_formats(void)
 {
 	struct wh_diag diag = { "" };
-	begin(&on_raw);
-	CHECK_EQ(wh_block_close(kit.block), 0);
 	kit_init(&kit, &(struct kit_options){ 3, 4096, 16, DISK, .backing = KIT_QCOW2_BACKING },
 		 below);
 	kit.resolver.open = loop_open;
