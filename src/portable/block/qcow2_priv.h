@@ -380,9 +380,10 @@ struct qcow2_refs {
 	uint32_t *count;
 	uint64_t clusters; /* of the file */
 	uint64_t done, total, last_host;
-	bool drop;    /* take out what cannot be true while looking */
-	bool dropped; /* something was */
-	bool rebuild; /* the refcount structure itself is bad */
+	bool drop;       /* take out what cannot be true while looking */
+	bool dropped;    /* something was */
+	bool rebuild;    /* the refcount structure itself is bad */
+	uint64_t beyond; /* clusters that are used more often than a count can say */
 	uint8_t *slice;
 };
 __attribute__((format(printf, 2, 3))) void qcow2_found(struct qcow2_refs *r, const char *format,

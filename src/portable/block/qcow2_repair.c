@@ -135,11 +135,13 @@ static int finish_all(struct qcow2_refs *r)
 {
 	struct qcow2 *s = r->s;
 	uint64_t before = r->c->corruptions - r->c->corruptions_fixed;
+	for (uint64_t c = 0; c < r->clusters; c++)
+		r->beyond += r->count[c] > qcow2_refcount_max(s);
 	int e = r->rebuild ? qcow2_rebuild(r) : 0;
 	if (e >= 0)
 		e = qcow2_barrier(s, QCOW2_BARRIER_REPAIR_DROP);
 	if (e >= 0) {
-		r->c->corruptions_fixed += before;
+		r->c->corruptions_fixed += before - (before < r->beyond ? before : r->beyond);
 		r->c->leaks_fixed = r->c->leaks;
 		s->bad_l1 = 0;
 		e = qcow2_reload(s);
@@ -177,7 +179,7 @@ static int check_and_repair(struct qcow2_refs *r, uint32_t repair)
 					&s->l1_any);
 	if (e >= 0)
 		e = qcow2_barrier(s, QCOW2_BARRIER_REPAIR);
-	if (e >= 0 && all && !r->c->errors)
+	if (e >= 0 && all && !r->c->errors && !r->beyond)
 		e = flags_clear(s);
 	qcow2_caches_drop(s);
 	return e;
@@ -196,7 +198,7 @@ int qcow2_repair_dirty(struct qcow2 *s, struct wh_diag *diag)
 		e = check_and_repair(&r, WH_BLOCK_REPAIR_ALL);
 	qcow2_refs_free(&r);
 	s->tolerant = tolerant;
-	if (e >= 0 && c.errors)
+	if (e >= 0 && (c.errors || r.beyond))
 		e = -WH_EIO;
 	if (e < 0)
 		return wh_diag_set(diag, e,
