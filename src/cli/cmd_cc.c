@@ -32,10 +32,10 @@ static bool is_clang(const struct cc_words *compiler)
 	return false;
 }
 
-/* Beside the command in a build tree, under lib/ where it is installed. */
+/* Beside the program in a build tree, under lib/ where it is in libexec/wherry. */
 static char *find_sysroot(void)
 {
-	static const char *const places[] = { "/../../sysroot", "/../lib/wherry/sysroot" };
+	static const char *const places[] = { "/../../sysroot", "/../../lib/wherry/sysroot" };
 	char self[4096], *slash;
 	const char *set = getenv("WHERRY_SYSROOT");
 	if (set && *set)

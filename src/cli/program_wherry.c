@@ -4,18 +4,14 @@
  */
 #include "programs.h"
 
-static const struct cli_command command_cc = { .name = "cc",
-					       .summary = "compile and link C programs into images",
-					       .run = cmd_cc };
-
 const struct cli_command *const cli_commands[] = {
 	&cli_command_run,
-	&command_cc,
-	&cli_command_image,
 	NULL,
 };
 
 const struct program cli_programs[] = {
+	{ "cc", "compile and link C programs into images", NULL },
+	{ "image", "show what is inside an image, and why", "cc" },
 	{ "disk", "make, describe, change and serve disk images", NULL },
 	{ "net", "give a program, a namespace or machines a network without privileges", NULL },
 	{ "store", "keep files with history, branches and transactions", NULL },
