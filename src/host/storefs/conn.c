@@ -220,17 +220,30 @@ static bool take_all(struct conn *c)
 	return true;
 }
 
+/* Sends, and takes the requests that waited for room, until the client does not read or nothing whole is left: no
+ * event would come for requests that lie here already. */
+static void advance(struct conn *c)
+{
+	for (;;) {
+		send_out(c);
+		if (c->broken || c->writing || !c->in_size)
+			return;
+		size_t before = c->in_size;
+		if (!take_all(c)) {
+			c->broken = true;
+			mark_dirty(c);
+			return;
+		}
+		if (c->in_size == before)
+			return;
+	}
+}
+
 static void on_conn(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct conn *c = watch->ctx;
-	if (events & WH_LOOP_WRITE) {
-		send_out(c);
-		/* requests that waited for room */
-		if (!c->broken && c->in_size && !take_all(c))
-			c->broken = true;
-		if (!c->broken && !wh_list_empty(&c->out))
-			send_out(c);
-	}
+	if (events & WH_LOOP_WRITE)
+		advance(c);
 	if (events & WH_LOOP_HANGUP && c->in_size == c->in_room)
 		c->broken = true; /* it asks for more than it reads, and went */
 	if (c->broken)
@@ -257,8 +270,8 @@ static void on_conn(struct wh_loop_fd *watch, uint32_t events)
 	}
 	if (c->broken)
 		mark_dirty(c);
-	else if (!wh_list_empty(&c->out))
-		send_out(c);
+	else
+		advance(c);
 }
 
 /* ---- life ---- */
@@ -356,10 +369,8 @@ bool conns_work(struct wh_storefs *fs)
 			conn_free(c);
 			continue;
 		}
-		send_out(c);
+		advance(c);
 		if (c->broken)
-			conn_free(c);
-		else if (c->in_size && c->out_bytes < OUT_BYTES_MAX && !take_all(c))
 			conn_free(c);
 	}
 	return any;
