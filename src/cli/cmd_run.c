@@ -104,6 +104,12 @@ static bool looks_like_kernel(const char *path)
 	return result;
 }
 
+static bool is_position_independent(int fd)
+{
+	uint8_t type = 0;
+	return pread(fd, &type, 1, 16) == 1 && type == 3; /* ET_DYN */
+}
+
 static int image_error(const struct run *r, int error, const struct wh_diag *diag)
 {
 	cli_error("%s: %s", r->options.from ? r->options.from : r->options.image, diag->text);
@@ -126,7 +132,9 @@ static int open_image(struct run *r, char **argv)
 	int fd = wh_vmm_image_file(o->from ? o->from : o->image, &diag);
 	if (fd < 0)
 		return image_error(r, fd, &diag);
-	int error = wh_vmm_spare_new(&r->config, fd, &r->config.spare, &diag);
+	int error = 0;
+	if (o->from || is_position_independent(fd)) /* else it is none, and a process for nothing */
+		error = wh_vmm_spare_new(&r->config, fd, &r->config.spare, &diag);
 	if (error >= 0)
 		error = o->from ? open_snapshot(r, fd, &diag)
 				: wh_vmm_image_open_fd(fd, &r->image, &diag);

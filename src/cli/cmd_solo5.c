@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * wherry run for Solo5's unikernels: disks by their names in the manifest, the first network device on the gateway.
+ * wherry run for Solo5's unikernels: disks by their names in the manifest, network devices on the gateway.
  */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
 #include <wherry/block_file.h>
 #include <wherry/dev_solo5.h>
 #include <wherry/gateway.h>
+#include <wherry/net_switch.h>
 
 #include "run.h"
 
@@ -22,6 +24,7 @@ static struct {
 	struct wh_dev_solo5 *devices;
 	struct wh_block_image *images[RUN_DISKS_MAX];
 	struct wh_gateway *gateway;
+	struct wh_net_switch *net_switch;
 	char arguments[ARGUMENTS_MAX];
 } own;
 
@@ -45,6 +48,15 @@ static void signal_came(struct wh_os_signals *signals, int signal)
 	wh_vmm_machine_signal(r->machine, signal);
 }
 
+/* Bytes of the file are bytes of the disk, through the page cache. */
+static bool is_plain(const struct run_disk *d, const struct wh_block_image *image)
+{
+	struct stat st;
+	return (d->format == WH_BLOCK_FORMAT_RAW || d->format == WH_BLOCK_FORMAT_NONE) &&
+	       d->cache != WH_BLOCK_CACHE_NONE && !fstat(wh_block_image_descriptor(image), &st) &&
+	       (uint64_t)st.st_size == wh_block_size(wh_block_image_block(image));
+}
+
 static int attach_disks(struct run *r)
 {
 	struct wh_diag diag = { "" };
@@ -55,6 +67,7 @@ static int attach_disks(struct run *r)
 						   .format = d->format,
 						   .flags = d->read_only ? WH_BLOCK_FILE_READ_ONLY
 									 : 0,
+						   .cache = d->cache,
 						   .log = r->log };
 		int error = wh_block_image_open(&c, &own.images[i], &diag);
 		if (error < 0) {
@@ -69,17 +82,38 @@ static int attach_disks(struct run *r)
 						      : "its size is no multiple of 512");
 			return CLI_ERROR;
 		}
+		if (is_plain(d, own.images[i]))
+			wh_dev_solo5_block_direct(own.devices, d->name,
+						  wh_block_image_descriptor(own.images[i]));
 	}
 	return CLI_OK;
 }
 
-static bool wants_network(void)
+static unsigned networks(void)
 {
 	const struct wh_vmm_solo5_device *d;
+	unsigned count = 0;
 	for (uint32_t handle = 1; (d = wh_vmm_solo5_device(own.solo5, handle)); handle++)
-		if (d->kind == WH_VMM_SOLO5_NET)
-			return true;
-	return false;
+		count += d->kind == WH_VMM_SOLO5_NET;
+	return count;
+}
+
+/* Each network device is a guest of its own on a switch, with the first one's MAC and a number. */
+static int attach_ports(struct run *r, const uint8_t first_mac[6])
+{
+	struct wh_net_port *port;
+	struct wh_net_guest *guest;
+	unsigned count = networks();
+	uint8_t mac[6];
+	int error = count > 1 ? wh_net_switch_new(own.gateway, r->loop, NULL, &own.net_switch) : 0;
+	memcpy(mac, first_mac, sizeof mac);
+	for (unsigned i = 0; error >= 0 && i < count; i++, mac[5]++) {
+		error = wh_dev_solo5_net(own.devices, NULL, mac, &port);
+		if (error >= 0)
+			error = count > 1 ? wh_net_switch_add(own.net_switch, port, mac, &guest)
+					  : wh_gateway_attach(own.gateway, port);
+	}
+	return error;
 }
 
 static int attach_network(struct run *r)
@@ -87,7 +121,6 @@ static int attach_network(struct run *r)
 	struct wh_diag diag = { "" };
 	struct wh_gateway_config config = WH_GATEWAY_CONFIG_INIT;
 	struct wh_gateway_addresses addresses;
-	struct wh_net_port *port;
 	config.log = r->log;
 	config.host_loopback = r->options.host_loopback;
 	config.hostname = r->options.name ? r->options.name : "solo5";
@@ -95,9 +128,7 @@ static int attach_network(struct run *r)
 	if (error >= 0)
 		error = wh_gateway_new(&config, r->loop, &own.gateway, &diag);
 	if (error >= 0)
-		error = wh_dev_solo5_net(own.devices, NULL, addresses.guest_mac, &port);
-	if (error >= 0)
-		error = wh_gateway_attach(own.gateway, port);
+		error = attach_ports(r, addresses.guest_mac);
 	for (unsigned i = 0; error >= 0 && i < r->options.publish_count; i++) {
 		struct wh_gateway_rule rule;
 		struct wh_net_end bound;
@@ -131,6 +162,10 @@ static int report(const struct run *r)
 	const struct wh_vmm_exit *how = &r->how;
 	if (how->kind == WH_BOOT_EXIT_STATUS)
 		return how->value;
+	if (how->kind == WH_BOOT_EXIT_FAULT && !how->fault_rip) {
+		cli_error("guest fault: %s", how->message);
+		return CLI_GUEST_BROKE;
+	}
 	if (how->kind == WH_BOOT_EXIT_FAULT) {
 		cli_error("guest fault: %s: 0x%llx, at 0x%llx", how->message,
 			  (unsigned long long)how->fault_address,
@@ -139,6 +174,10 @@ static int report(const struct run *r)
 	}
 	if (how->host_signal == SIGKILL)
 		return CLI_SIGNAL_BASE + SIGKILL;
+	if (how->host_signal == SIGSYS) {
+		cli_error("the guest made a forbidden system call and was ended");
+		return CLI_GUEST_BROKE;
+	}
 	cli_error("%s", how->message[0] ? how->message : "the guest ended without a word");
 	return CLI_GUEST_BROKE;
 }
@@ -159,7 +198,7 @@ static int prepare(struct run *r)
 	int status = join_arguments(r);
 	if (!status)
 		status = attach_disks(r);
-	if (!status && wants_network())
+	if (!status && networks())
 		status = attach_network(r);
 	if (status)
 		return status;
@@ -169,6 +208,7 @@ static int prepare(struct run *r)
 					      .ops = &wh_dev_solo5_ops,
 					      .ops_ctx = own.devices,
 					      .log = r->log,
+					      .sandbox = r->options.sandbox,
 					      .exited = ended,
 					      .ctx = r };
 	error = wh_vmm_machine_new_solo5(&config, own.solo5, r->loop, &r->machine, &diag);

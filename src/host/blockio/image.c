@@ -163,6 +163,12 @@ int wh_block_image_open(const struct wh_block_image_config *config,
 	return 0;
 }
 
+int wh_block_image_descriptor(const struct wh_block_image *image)
+{
+	const struct blockio_file *file = image->file.ctx;
+	return file->fd;
+}
+
 struct wh_block *wh_block_image_block(const struct wh_block_image *image)
 {
 	return image->block;

@@ -67,6 +67,17 @@ int wh_dev_solo5_block(struct wh_dev_solo5 *d, const char *name, struct wh_block
 	return 0;
 }
 
+void wh_dev_solo5_block_direct(struct wh_dev_solo5 *d, const char *name, int fd)
+{
+	struct wh_vmm_solo5_device *device;
+	for (uint32_t handle = 1; (device = wh_vmm_solo5_device(d->solo5, handle)); handle++)
+		if (device->attached && device->kind == WH_VMM_SOLO5_BLOCK &&
+		    wh_streq(device->name, name)) {
+			device->direct = true;
+			device->fd = fd;
+		}
+}
+
 static int port_send(struct wh_net_port *port, const struct wh_net_frame *f)
 {
 	struct net *n = port->provider;

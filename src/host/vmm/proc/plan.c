@@ -182,17 +182,21 @@ static const char *call_name(uint64_t call)
 		return "close_range";
 	case SYS_prctl:
 		return "prctl";
+	case SYS_dup3:
+		return "dup3";
+	case SYS_sendmsg:
+		return "sendmsg";
 	case SYS_seccomp:
 		return "seccomp";
 	}
 	return "a system call";
 }
 
-const char *proc_plan_failure(const struct proc_plan *plan, int *ret_errno)
+const char *proc_steps_failure(const struct proc_step *steps, uint32_t count, int *ret_errno)
 {
-	for (uint32_t i = 0; i < PROC_STEPS_MAX; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		struct proc_step s;
-		memcpy(&s, &plan->step[i], sizeof s); /* shared with the guest: copy once */
+		memcpy(&s, &steps[i], sizeof s); /* shared with the guest: copy once */
 		if (s.call == PROC_STEP_ENTER)
 			break;
 		if (s.call == PROC_STEP_MOVE)

@@ -58,7 +58,7 @@ void proc_plan_write(struct wh_vmm_machine *m, int image_fd, int doorbell_fd);
 wh_gaddr proc_plan_address(const struct wh_vmm_machine *m);
 struct proc_plan *proc_plan_of(struct wh_vmm_machine *m);
 /* Name of the call that failed and its errno, or NULL. Only while the stub ran. */
-const char *proc_plan_failure(const struct proc_plan *plan, int *ret_errno);
+const char *proc_steps_failure(const struct proc_step *steps, uint32_t count, int *ret_errno);
 
 /* Writes the guest's filter; returns its length. control_events: address of the futex word. */
 uint32_t proc_filter_write(struct sock_filter *to, uint64_t control_events, int doorbell_fd,

@@ -84,7 +84,7 @@ static void end_process(struct wh_vmm_spare *s)
 	if (s->pidfd < 0)
 		return;
 	syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
-	(void)proc_reap(s);
+	(void)proc_reap(s, NULL);
 	wh_os_close(&s->pidfd);
 }
 
@@ -257,7 +257,9 @@ static void explain(struct proc *p)
 {
 	struct wh_vmm_machine *m = p->machine;
 	int error = p->process->child_error;
-	const char *what = error ? "its process" : proc_plan_failure(proc_plan_of(m), &error);
+	const char *what =
+		error ? "its process"
+		      : proc_steps_failure(proc_plan_of(m)->step, PROC_STEPS_MAX, &error);
 	if (what)
 		wh_format(m->failure, sizeof m->failure,
 			  "the guest's sandbox could not be set up: %s failed (errno %d)", what,
@@ -272,7 +274,7 @@ static void process_ended(struct wh_loop_fd *watch, uint32_t events)
 		end_farewell(p);
 		return;
 	}
-	int signal = proc_reap(p->process);
+	int signal = proc_reap(p->process, NULL);
 	(void)vmm_slots_kicked(m);
 	stop_watching(p);
 	wh_os_close(&p->process->pidfd);

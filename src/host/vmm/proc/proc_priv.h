@@ -16,6 +16,9 @@ struct wh_vmm_spare {
 	int pidfd, doorbell;
 	enum wh_vmm_sandbox sandbox;
 	uint64_t image_dev, image_ino;
+	uint64_t stub_address; /* 0 = PROC_STUB_ADDRESS */
+	const int *more;       /* descriptors that the child keeps besides; until it has exec'ed */
+	uint32_t more_count;
 
 	/* For the child, which runs in our memory until it is the stub. */
 	unsigned long unshare_flags;
@@ -39,7 +42,8 @@ struct proc {
 int proc_spawn(struct wh_vmm_spare *p, struct wh_diag *diag);
 /* Waits until a strict child has its namespaces. 0 or -errno with diag. */
 int proc_spawn_wait(struct wh_vmm_spare *p, struct wh_diag *diag);
-/* Waits for the process's end. Returns the signal that ended it, or 0. */
-int proc_reap(struct wh_vmm_spare *p);
+/* Waits for the process's end. Returns the signal that ended it, or 0; *ret_status (NULL = do not care) is then what
+ * it exited with. */
+int proc_reap(struct wh_vmm_spare *p, int *ret_status);
 
 #endif

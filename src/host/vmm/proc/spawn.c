@@ -26,6 +26,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <wherry/base/assert.h>
+#include <wherry/base/bytes.h>
 #include <wherry/base/errors.h>
 #include <wherry/os.h>
 
@@ -35,6 +37,10 @@
 #define EMPTY_ROOT "/proc/tty/ldisc"
 #define P_PIDFD_TYPE 3 /* sys/wait.h of older libcs lacks it */
 #define EUSERS_ERROR 87
+/* Offsets in stub.S: e_entry; p_vaddr and p_paddr of its first segment. */
+#define STUB_ENTRY 24
+#define STUB_VADDR (64 + 16)
+#define STUB_PADDR (64 + 24)
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x1000
 #endif
@@ -101,8 +107,9 @@ BARE static int child_main(void *ctx)
 	if (error < 0 || lock.l_type == F_UNLCK)
 		give_up(p, error < 0 ? error : -ESRCH);
 	confine(p);
-	for (unsigned i = 0; i < WH_ARRAY_COUNT(keep); i++) {
-		error = call(SYS_fcntl, keep[i], F_SETFD, 0, 0, 0);
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(keep) + p->more_count; i++) {
+		int fd = i < WH_ARRAY_COUNT(keep) ? keep[i] : p->more[i - WH_ARRAY_COUNT(keep)];
+		error = fd < 0 ? 0 : call(SYS_fcntl, fd, F_SETFD, 0, 0, 0);
 		if (error < 0)
 			give_up(p, error);
 	}
@@ -165,6 +172,21 @@ static int refuse_strict(struct wh_diag *diag, int error)
 			   -error);
 }
 
+static int write_stub(const struct wh_vmm_spare *p)
+{
+	uint8_t stub[PROC_STUB_SIZE];
+	size_t size = (size_t)(vmm_proc_stub_end - vmm_proc_stub_start);
+	wh_assert(size <= sizeof stub);
+	memcpy(stub, vmm_proc_stub_start, size);
+	if (p->stub_address) {
+		uint64_t moved = p->stub_address - PROC_STUB_ADDRESS;
+		wh_store_le64(stub + STUB_ENTRY, wh_load_le64(stub + STUB_ENTRY) + moved);
+		wh_store_le64(stub + STUB_VADDR, p->stub_address);
+		wh_store_le64(stub + STUB_PADDR, p->stub_address);
+	}
+	return pwrite(p->ram_fd, stub, size, 0) == (ssize_t)size ? 0 : -WH_ENOMEM;
+}
+
 int proc_spawn(struct wh_vmm_spare *p, struct wh_diag *diag)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
@@ -174,8 +196,7 @@ int proc_spawn(struct wh_vmm_spare *p, struct wh_diag *diag)
 
 	if (fcntl(p->ram_fd, F_SETLK, &lock))
 		return wh_diag_set(diag, -errno, "cannot lock guest memory (errno %d)", errno);
-	size_t size = (size_t)(vmm_proc_stub_end - vmm_proc_stub_start);
-	if (pwrite(p->ram_fd, vmm_proc_stub_start, size, 0) != (ssize_t)size)
+	if (write_stub(p) < 0)
 		return wh_diag_set(diag, -WH_ENOMEM, "no memory for the guest's first page");
 	put_number(p->numbers, (unsigned)p->doorbell);
 	put_number(p->numbers + 16, (unsigned)p->ram_fd);
@@ -211,11 +232,13 @@ int proc_spawn_wait(struct wh_vmm_spare *p, struct wh_diag *diag)
 	return 0;
 }
 
-int proc_reap(struct wh_vmm_spare *p)
+int proc_reap(struct wh_vmm_spare *p, int *ret_status)
 {
 	siginfo_t info = { 0 };
 	while (waitid((idtype_t)P_PIDFD_TYPE, (id_t)p->pidfd, &info, WEXITED | __WALL) < 0)
 		if (errno != EINTR)
 			return 0; /* somebody else reaped it */
+	if (ret_status && info.si_code == CLD_EXITED)
+		*ret_status = info.si_status;
 	return info.si_code == CLD_EXITED ? 0 : info.si_status;
 }

@@ -192,7 +192,7 @@ static void time_over(struct wh_loop_timer *timer)
 		poll_answer(h);
 }
 
-void wh_vmm_solo5_ready(struct wh_vmm_machine *machine)
+void solo5_hvt_ready(struct wh_vmm_machine *machine)
 {
 	struct hvt *h = hvt_of(machine);
 	if (h->polling)
@@ -225,8 +225,7 @@ static bool block_call(struct hvt *h, uint8_t *a, bool write)
 	int r = -WH_EINVAL;
 	if (!data)
 		return false;
-	if (d && size && size % d->block_size == 0 && offset % d->block_size == 0 &&
-	    wh_range_inside(offset, size, d->capacity))
+	if (d && solo5_block_range(d, offset, size))
 		r = h->ops.block(h->ops_ctx, (uint32_t)handle, write, offset, data, size);
 	wh_store_le32(a + 32, result_of(r));
 	return true;
@@ -563,7 +562,7 @@ static void hvt_fini(struct wh_vmm_machine *m)
 	m->engine_state = NULL;
 }
 
-static const struct vmm_engine_ops engine_hvt = {
+const struct vmm_engine_ops solo5_engine_hvt = {
 	.name = "kvm",
 	.id = WH_VMM_ENGINE_KVM,
 	.boot_id = WH_BOOT_ENGINE_KVM,
@@ -575,8 +574,8 @@ static const struct vmm_engine_ops engine_hvt = {
 	.signal = hvt_signal,
 };
 
-static int build(struct wh_vmm_machine *m, const struct wh_vmm_solo5_config *config,
-		 struct wh_vmm_solo5 *solo5, struct wh_diag *diag)
+int solo5_hvt_build(struct wh_vmm_machine *m, const struct wh_vmm_solo5_config *config,
+		    struct wh_vmm_solo5 *solo5, struct wh_diag *diag)
 {
 	struct hvt *h = calloc(1, sizeof *h);
 	const char *line = config->command_line ? config->command_line : "";
@@ -616,41 +615,4 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_solo5_config *con
 	write_tables(m->ram, m->layout.ram_size);
 	write_info(h, line, khz > 0 ? (uint64_t)khz * 1000 : 1000000000u);
 	return set_registers(h, diag);
-}
-
-int wh_vmm_machine_new_solo5(const struct wh_vmm_solo5_config *config, struct wh_vmm_solo5 *solo5,
-			     struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
-			     struct wh_diag *diag)
-{
-	uint64_t size = config->memory_size ? config->memory_size : WH_VMM_SOLO5_MEMORY_DEFAULT;
-	if (config->size != sizeof *config)
-		return wh_diag_set(diag, -WH_EINVAL, "config of another version");
-	if (size > WH_VMM_SOLO5_MEMORY_MAX)
-		return wh_diag_set(diag, -WH_EINVAL, "an hvt guest gets at most 4 GiB of memory");
-	if (config->command_line && wh_strlen(config->command_line) >= SOLO5_COMMAND_LINE)
-		return wh_diag_set(diag, -WH_E2BIG, "the arguments are over %u bytes",
-				   SOLO5_COMMAND_LINE - 1);
-	for (uint32_t i = 0; i < solo5->device_count; i++)
-		if (!solo5->device[i].attached)
-			return wh_diag_set(diag, -WH_ENODEV, "its %s %s is not attached",
-					   solo5->device[i].kind == WH_VMM_SOLO5_BLOCK ? "disk"
-										       : "network",
-					   solo5->device[i].name);
-	struct wh_vmm_machine *m = calloc(1, sizeof *m);
-	if (!m)
-		return wh_diag_set(diag, -WH_ENOMEM, "no memory for a machine");
-	m->ram_fd = -1;
-	m->loop = loop;
-	m->log = config->log;
-	m->exited = config->exited;
-	m->ctx = config->ctx;
-	m->engine = &engine_hvt;
-	m->layout.ram_size = wh_align_down(size, SOLO5_PAGE_2M);
-	int error = build(m, config, solo5, diag);
-	if (error < 0) {
-		wh_vmm_machine_free(m);
-		return error;
-	}
-	*ret_machine = m;
-	return 0;
 }

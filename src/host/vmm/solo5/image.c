@@ -19,12 +19,12 @@
 #define NOTE_ABI 0x31494241u
 #define NOTE_MANIFEST 0x3154464du
 #define NOTE_HEADER 20u /* with the owner's name */
-#define TARGET_HVT 1u
 #define ABI_VERSION 2u
 #define MFT_VERSION 1u
 #define MFT_RESERVED (1u << 30)
 #define MFT_TYPE 68u
 #define MFT_PROPERTIES 72u
+#define MFT_BACK_END 88u
 #define MFT_ATTACHED 96u
 
 /* Finds a note that has a segment of its own; `pad` bytes of its descriptor come before what is meant. */
@@ -50,8 +50,9 @@ static int find_note(const struct wh_elf *elf, uint32_t type, uint32_t pad, uint
 	return -WH_ENOENT;
 }
 
-static int read_abi(const struct wh_elf *elf, struct wh_diag *diag)
+static int read_abi(struct wh_vmm_solo5 *s, struct wh_diag *diag)
 {
+	const struct wh_elf *elf = &s->elf;
 	static const char *const targets[] = { "unknown", "hvt",    "spt", "virtio",
 					       "muen",    "genode", "xen" };
 	uint8_t abi[16];
@@ -60,13 +61,16 @@ static int read_abi(const struct wh_elf *elf, struct wh_diag *diag)
 	if (error < 0 || size != sizeof abi || wh_elf_read(elf, offset, abi, sizeof abi) < 0)
 		return wh_diag_set(diag, -WH_ENOEXEC, "no Solo5 binary: it has no ABI note");
 	uint32_t target = wh_load_le32(abi), version = wh_load_le32(abi + 4);
-	if (target != TARGET_HVT)
-		return wh_diag_set(diag, -WH_ENOEXEC,
-				   "a Solo5 binary for %s: only hvt can be run, build it for that",
-				   targets[target < WH_ARRAY_COUNT(targets) ? target : 0]);
+	if (target != WH_VMM_SOLO5_HVT && target != WH_VMM_SOLO5_SPT)
+		return wh_diag_set(
+			diag, -WH_ENOEXEC,
+			"a Solo5 binary for %s: only hvt and spt can be run, build it for "
+			"one of them",
+			targets[target < WH_ARRAY_COUNT(targets) ? target : 0]);
 	if (version != ABI_VERSION)
 		return wh_diag_set(diag, -WH_ENOEXEC, "Solo5 ABI version %u; only %u can be run",
 				   version, ABI_VERSION);
+	s->target = (enum wh_vmm_solo5_target)target;
 	return 0;
 }
 
@@ -152,7 +156,7 @@ static int open_input(int fd, const struct wh_elf_input *input, struct wh_vmm_so
 	s->fd = fd;
 	int error = wh_elf_open(input, &s->elf, diag);
 	if (error >= 0)
-		error = read_abi(&s->elf, diag);
+		error = read_abi(s, diag);
 	if (error >= 0)
 		error = read_manifest(s, diag);
 	if (error >= 0)
@@ -210,6 +214,11 @@ void wh_vmm_solo5_close(struct wh_vmm_solo5 *s)
 	free(s);
 }
 
+enum wh_vmm_solo5_target wh_vmm_solo5_target(const struct wh_vmm_solo5 *s)
+{
+	return s->target;
+}
+
 struct wh_vmm_solo5_device *wh_vmm_solo5_device(struct wh_vmm_solo5 *s, uint32_t handle)
 {
 	return handle && handle <= s->device_count ? &s->device[handle - 1] : NULL;
@@ -240,6 +249,8 @@ void solo5_manifest_fill(struct wh_vmm_solo5 *s)
 			memcpy(e + MFT_PROPERTIES, d->mac, 6);
 			wh_store_le16(e + MFT_PROPERTIES + 6, d->mtu);
 		}
+		if (s->target == WH_VMM_SOLO5_SPT)
+			wh_store_le32(e + MFT_BACK_END, (uint32_t)d->guest_fd);
 		e[MFT_ATTACHED] = d->attached;
 	}
 }

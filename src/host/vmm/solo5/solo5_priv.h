@@ -18,6 +18,7 @@
 
 struct wh_vmm_solo5 {
 	int fd;
+	enum wh_vmm_solo5_target target;
 	struct wh_elf elf;
 	uint32_t device_count; /* manifest entries behind the reserved first one */
 	struct wh_vmm_solo5_device device[WH_VMM_SOLO5_DEVICES_MAX];
@@ -31,5 +32,16 @@ struct wh_vmm_solo5 {
 int solo5_load(const struct wh_vmm_solo5 *solo5, uint8_t *ram, struct wh_diag *diag);
 /* The manifest with the attached devices' properties. */
 void solo5_manifest_fill(struct wh_vmm_solo5 *solo5);
+/* Where a device's data may be, what the ABI calls a bad argument: is this a request for whole blocks of it? */
+bool solo5_block_range(const struct wh_vmm_solo5_device *d, uint64_t offset, uint64_t size);
+
+/* hvt.c, spt.c: the machine is made but for its engine's part; solo5.c's caller frees it after an error. */
+int solo5_hvt_build(struct wh_vmm_machine *m, const struct wh_vmm_solo5_config *config,
+		    struct wh_vmm_solo5 *solo5, struct wh_diag *diag);
+int solo5_spt_build(struct wh_vmm_machine *m, const struct wh_vmm_solo5_config *config,
+		    struct wh_vmm_solo5 *solo5, struct wh_diag *diag);
+void solo5_hvt_ready(struct wh_vmm_machine *m);
+void solo5_spt_ready(struct wh_vmm_machine *m);
+extern const struct vmm_engine_ops solo5_engine_hvt, solo5_engine_spt;
 
 #endif

@@ -125,6 +125,9 @@ struct wh_block_image_config {
 int wh_block_image_open(const struct wh_block_image_config *config,
 			struct wh_block_image **ret_image, struct wh_diag *diag);
 struct wh_block *wh_block_image_block(const struct wh_block_image *image);
+/* The descriptor of the image's file, borrowed, for somebody who reads and writes a raw image beside it; the lock stays with
+ * the image. */
+int wh_block_image_descriptor(const struct wh_block_image *image);
 /* No request may be in flight. The error of the last flush; the image is gone in any case. NULL is
  * allowed. */
 int wh_block_image_close(struct wh_block_image *image);

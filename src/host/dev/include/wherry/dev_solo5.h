@@ -28,6 +28,8 @@ int wh_dev_solo5_new(struct wh_vmm_solo5 *solo5,
 /* A disk by its name in the manifest; the block stays the caller's. -WH_ENOENT: no such device; -WH_EINVAL: its size
  * is no multiple of 512. Operations are done at once: open it without a struct wh_blockio. */
 int wh_dev_solo5_block(struct wh_dev_solo5 *devices, const char *name, struct wh_block *block);
+/* spt guests, after that: requests go to this descriptor, which holds the same bytes, without passing here. */
+void wh_dev_solo5_block_direct(struct wh_dev_solo5 *devices, const char *name, int fd);
 /* The network device of that name; NULL name = the first one. The port's user is set before the machine starts. */
 int wh_dev_solo5_net(struct wh_dev_solo5 *devices, const char *name, const uint8_t mac[6],
 		     struct wh_net_port **ret_port);

@@ -3,13 +3,17 @@
 #define WHERRY_SOLO5_H
 
 /*
- * Machines for Solo5's unikernels (MirageOS and others): unmodified binaries of its hvt target, ABI version 2, on KVM. The
- * binary says in its manifest which devices it wants; whoever makes the machine serves them through struct
- * wh_vmm_solo5_ops (wherry/dev_solo5.h does, with disks and network ports of this toolkit).
+ * Machines for Solo5's unikernels (MirageOS and others): unmodified binaries, ABI version 2, of its hvt target on KVM and of its
+ * spt target as a confined process. The binary says in its manifest which devices it wants; whoever makes the machine serves them
+ * through struct wh_vmm_solo5_ops (wherry/dev_solo5.h does, with disks and network ports of this toolkit).
  *
  * A guest is one processor that calls; each call is answered in the loop's thread. The machine's end: WH_BOOT_EXIT_STATUS with
- * the guest's status (255 = it aborted), EXIT_FAULT, or EXIT_NONE with a message. Signals do not reach such a guest: the first one
- * ends it.
+ * the guest's status (255 = it aborted), EXIT_FAULT, or EXIT_NONE with a message or with host_signal (spt: SIGSYS = a forbidden
+ * call). Signals do not reach such a guest: the first one ends it.
+ *
+ * An spt guest makes system calls, exactly those of its ABI. Its console is a pipe, a network device a socket pair, whose other ends
+ * are here; a disk with `direct` is read and written by the guest itself, one block a call and within `capacity`; calls for any other
+ * disk are handed over by the kernel (seccomp notification, Linux 5.0) and end in ops.block. Such a guest can be paused.
  *
  * Threads: as wherry/vmm.h.
  */
@@ -29,6 +33,8 @@ extern "C" {
 
 enum wh_vmm_solo5_kind { WH_VMM_SOLO5_BLOCK = 1, WH_VMM_SOLO5_NET = 2 };
 
+enum wh_vmm_solo5_target { WH_VMM_SOLO5_HVT = 1, WH_VMM_SOLO5_SPT = 2 };
+
 struct wh_vmm_solo5_device {
 	enum wh_vmm_solo5_kind kind;
 	char name[WH_VMM_SOLO5_NAME_SIZE];
@@ -38,6 +44,9 @@ struct wh_vmm_solo5_device {
 	uint16_t block_size; /* block: 512 or more, a power of two */
 	uint8_t mac[6];      /* net */
 	uint16_t mtu;
+	bool direct;  /* block, spt: the guest may use `fd` itself */
+	int fd;       /* borrowed until the machine is made */
+	int guest_fd; /* its number in an spt guest; the library's */
 };
 
 struct wh_vmm_solo5;
@@ -49,6 +58,7 @@ int wh_vmm_solo5_open(const char *path, struct wh_vmm_solo5 **ret_solo5, struct 
 int wh_vmm_solo5_open_memory(const void *data, size_t size, struct wh_vmm_solo5 **ret_solo5,
 			     struct wh_diag *diag);
 void wh_vmm_solo5_close(struct wh_vmm_solo5 *solo5); /* after the machine is freed */
+enum wh_vmm_solo5_target wh_vmm_solo5_target(const struct wh_vmm_solo5 *solo5);
 /* Manifest entry `handle` from 1 on; NULL behind the last one. Every one must be attached before _new. */
 struct wh_vmm_solo5_device *wh_vmm_solo5_device(struct wh_vmm_solo5 *solo5, uint32_t handle);
 
@@ -74,6 +84,7 @@ struct wh_vmm_solo5_config {
 	struct wh_log log;
 	void (*exited)(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm_exit *how);
 	void *ctx;
+	enum wh_vmm_sandbox sandbox; /* spt */
 };
 
 int wh_vmm_machine_new_solo5(const struct wh_vmm_solo5_config *config, struct wh_vmm_solo5 *solo5,
