@@ -159,7 +159,6 @@ static int count_l2(struct qcow2_refs *r, uint64_t l2, uint64_t guest, bool acti
 	}
 	if (!changed)
 		return 0;
-	r->dropped = true;
 	return block_io_now(&s->b, WH_BLOCK_IO_WRITE, l2, r->slice, s->cluster_size);
 }
 

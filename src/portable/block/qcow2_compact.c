@@ -404,8 +404,6 @@ static int move_rt(struct qcow2 *s)
 	}
 	wh_store_be64(b, cluster << s->cluster_bits);
 	r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_RT_OFFSET, b, sizeof b);
-	if (r >= 0)
-		r = qcow2_barrier(s, QCOW2_BARRIER_COMPACT_RT_SWITCH);
 	if (r < 0) {
 		s->b.failed = true; /* which table counts is not known any more */
 		return r;

@@ -24,7 +24,7 @@ int qcow2_mark_dirty(struct qcow2 *s, bool dirty)
 		value |= QCOW2_INCOMPATIBLE_DIRTY;
 	int r = qcow2_header_store64(s, QCOW2_H_INCOMPATIBLE, value);
 	if (r >= 0)
-		r = qcow2_barrier(s, QCOW2_BARRIER_DIRTY);
+		r = qcow2_barrier(s, dirty ? QCOW2_BARRIER_DIRTY : QCOW2_BARRIER_CLEAN);
 	if (r >= 0)
 		s->incompatible = value;
 	return r;

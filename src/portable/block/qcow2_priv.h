@@ -118,7 +118,8 @@ struct qcow2_unpacked {
 	uint8_t *data;
 };
 
-/* Each flush that some order depends on has a name: README.md says why it is there, and test_crash.c leaves it out. */
+/* Each flush that some order depends on has a name: README.md says why it is there, and
+ * test_barriers.c leaves it out. */
 enum qcow2_barrier {
 	QCOW2_BARRIER_LINKED = 1,
 	QCOW2_BARRIER_RT,
@@ -126,24 +127,17 @@ enum qcow2_barrier {
 	QCOW2_BARRIER_FINAL,
 	QCOW2_BARRIER_COMPACT_COPY,
 	QCOW2_BARRIER_COMPACT_RT,
-	QCOW2_BARRIER_COMPACT_RT_SWITCH,
 	QCOW2_BARRIER_CUT,
 	QCOW2_BARRIER_DIRTY,
 	QCOW2_BARRIER_BITMAPS,
 	QCOW2_BARRIER_AUTOCLEAR,
 	QCOW2_BARRIER_GROWTH,
-	QCOW2_BARRIER_GROWTH_SWITCH,
 	QCOW2_BARRIER_REBUILD,
-	QCOW2_BARRIER_REBUILD_SWITCH,
 	QCOW2_BARRIER_CLEAN,
-	QCOW2_BARRIER_REPAIR_DROP,
-	QCOW2_BARRIER_REPAIR_COUNTS,
 	QCOW2_BARRIER_REPAIR,
 	QCOW2_BARRIER_SIZE,
 	QCOW2_BARRIER_HEADER_TAIL,
 	QCOW2_BARRIER_HEADER,
-	QCOW2_BARRIER_SNAPSHOTS,
-	QCOW2_BARRIER_L1_SWITCH,
 	QCOW2_BARRIER_CORRUPT,
 	QCOW2_BARRIER_COUNT
 };
@@ -381,7 +375,6 @@ struct qcow2_refs {
 	uint64_t clusters; /* of the file */
 	uint64_t done, total, last_host;
 	bool drop;       /* take out what cannot be true while looking */
-	bool dropped;    /* something was */
 	bool rebuild;    /* the refcount structure itself is bad */
 	uint64_t beyond; /* clusters that are used more often than a count can say */
 	uint8_t *slice;

@@ -265,15 +265,13 @@ static int growth_write(struct qcow2 *s, uint64_t at, const struct growth *g)
 	return r;
 }
 
+/* Whatever relies on it (an entry for what the new blocks count, the old table's space) has a barrier of its own. */
 static int growth_switch(struct qcow2 *s)
 {
 	uint8_t b[12];
 	wh_store_be64(b, s->rt_offset);
 	wh_store_be32(b + 8, s->rt_clusters);
-	int r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_RT_OFFSET, b, sizeof b);
-	if (r >= 0)
-		r = qcow2_barrier(s, QCOW2_BARRIER_GROWTH_SWITCH);
-	return r;
+	return block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_RT_OFFSET, b, sizeof b);
 }
 
 /* Takes the new blocks out of the cache and the set. */

@@ -3,10 +3,13 @@
  * Repair, after a check has counted the references. The tables are the truth, counts follow them:
  *
  *	mark dirty (version 3), flush      a crash from here on makes the next open begin again
- *	drop entries that cannot be true   they would make counts wrong; flush
- *	set counts, or write a whole new refcount structure behind everything and switch the header
+ *	drop entries that cannot be true
+ *	set counts, or write a whole new refcount structure behind everything, flush, and switch the header
  *	COPIED flags, flush
  *	clear dirty and corrupt, flush
+ *
+ * Version 2 has no mark. What a crash leaves there is no worse than what was there before: a bad entry that is
+ * back is as bad as it was, a count that is back too; only the header must not name what was never written.
  */
 #include "qcow2_priv.h"
 
@@ -97,8 +100,6 @@ int qcow2_rebuild(struct qcow2_refs *r)
 	wh_store_be64(b, p.start << s->cluster_bits);
 	wh_store_be32(b + 8, (uint32_t)p.table_clusters);
 	e = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_RT_OFFSET, b, sizeof b);
-	if (e >= 0)
-		e = qcow2_barrier(s, QCOW2_BARRIER_REBUILD_SWITCH);
 	s->file_clusters = s->fresh = p.start + p.table_clusters + p.blocks;
 	return e;
 }
@@ -138,8 +139,6 @@ static int finish_all(struct qcow2_refs *r)
 	for (uint64_t c = 0; c < r->clusters; c++)
 		r->beyond += r->count[c] > qcow2_refcount_max(s);
 	int e = r->rebuild ? qcow2_rebuild(r) : 0;
-	if (e >= 0)
-		e = qcow2_barrier(s, QCOW2_BARRIER_REPAIR_DROP);
 	if (e >= 0) {
 		r->c->corruptions_fixed += before - (before < r->beyond ? before : r->beyond);
 		r->c->leaks_fixed = r->c->leaks;
@@ -161,8 +160,6 @@ static int check_and_repair(struct qcow2_refs *r, uint32_t repair)
 		e = qcow2_refs_count(r);
 	if (e >= 0 && all)
 		e = drop_l1(s);
-	if (e >= 0 && r->dropped)
-		e = qcow2_barrier(s, QCOW2_BARRIER_REPAIR_COUNTS);
 	if (e >= 0)
 		e = qcow2_counts_compare(r, repair);
 	if (e >= 0 && all)

@@ -7,7 +7,8 @@
  * The snapshot table and L1 tables are only ever written to new places, and the header is switched to
  * them with one sector. Around each change the image is marked dirty (version 3): counts and flags are
  * then worked out again from the tables after a crash. The order of the rest makes version 2 safe as well:
- * counts go up, flush, flags go, flush, header, flush, counts go down, flush, flags come back.
+ * counts go up, flush, flags go, flush, header, flush, counts go down, flush, flags come back (the third flush is
+ * that of qcow2_settle, which frees nothing before it).
  */
 #include "qcow2_priv.h"
 
@@ -330,7 +331,8 @@ static int end(struct qcow2 *s, int result, struct wh_diag *diag)
 	}
 }
 
-/* Switches the header to another snapshot table and reads it. */
+/* Switches the header to another snapshot table and reads it. Counts of what only the old one names go down
+ * when that is settled. */
 static int switch_table(struct qcow2 *s, uint64_t offset, uint32_t count)
 {
 	uint8_t b[12];
@@ -341,8 +343,6 @@ static int switch_table(struct qcow2 *s, uint64_t offset, uint32_t count)
 	if (r < 0)
 		return r;
 	r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_SNAPSHOTS, b, sizeof b);
-	if (r >= 0)
-		r = qcow2_barrier(s, QCOW2_BARRIER_SNAPSHOTS);
 	if (r < 0) {
 		s->b.failed = true; /* which table counts is not known any more */
 		return r;
@@ -471,8 +471,6 @@ static int switch_l1(struct qcow2 *s, uint64_t l1_offset, uint32_t l1_size, uint
 	wh_store_be32(b + QCOW2_H_L1_SIZE - QCOW2_H_SIZE, l1_size);
 	wh_store_be64(b + QCOW2_H_L1_OFFSET - QCOW2_H_SIZE, l1_offset);
 	r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, QCOW2_H_SIZE, b, sizeof b);
-	if (r >= 0)
-		r = qcow2_barrier(s, QCOW2_BARRIER_L1_SWITCH);
 	if (r < 0)
 		s->b.failed = true;
 	return r;

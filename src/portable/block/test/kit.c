@@ -92,9 +92,9 @@ static int link_open(void *ctx, enum wh_block_link what, const struct wh_block_f
 		     struct wh_diag *diag)
 {
 	struct kit *k = ctx;
-	struct mem_file *m = wh_streq(name, "data")   ? &k->data
-			     : wh_streq(name, "base") ? &k->base
-						      : &k->base2;
+	struct mem_file *m = wh_streq(name, "data")    ? &k->data
+			     : wh_streq(name, "base2") ? &k->base2
+						       : &k->base; /* whatever its name */
 	CHECK_EQ(what, m == &k->data ? WH_BLOCK_LINK_DATA : WH_BLOCK_LINK_BACKING);
 	CHECK(parent->ctx == (m == &k->base2 ? &k->base : &k->image));
 	*ret_file = m->file;

@@ -49,7 +49,8 @@ static void apply(struct mem_file *m, enum wh_block_io_kind kind, uint64_t offse
 	}
 }
 
-static void record(struct mem_file *of, const struct wh_block_io *io, const uint8_t *data)
+static void record(struct mem_file *of, const struct wh_block_io *io, const uint8_t *data,
+		   size_t begun)
 {
 	struct mem_file *m = of->log;
 	if (m->op_count == m->op_room) {
@@ -58,7 +59,7 @@ static void record(struct mem_file *of, const struct wh_block_io *io, const uint
 		CHECK(m->op);
 	}
 	struct mem_op *op = &m->op[m->op_count++];
-	*op = (struct mem_op){ io->kind, io->offset, io->size, 0, of };
+	*op = (struct mem_op){ io->kind, io->offset, io->size, 0, of, begun, ++m->ticks };
 	if (data) {
 		op->data = malloc(io->size ? io->size : 1);
 		CHECK(op->data);
@@ -66,7 +67,7 @@ static void record(struct mem_file *of, const struct wh_block_io *io, const uint
 	}
 }
 
-static int perform(struct mem_file *m, struct wh_block_io *io)
+static int perform(struct mem_file *m, struct wh_block_io *io, size_t begun)
 {
 	if (io->kind == WH_BLOCK_IO_READ) {
 		for (uint64_t i = 0, at = io->offset; i < io->iov_count; at += io->iov[i++].size) {
@@ -92,7 +93,7 @@ static int perform(struct mem_file *m, struct wh_block_io *io)
 	if (io->kind == WH_BLOCK_IO_FLUSH && m->leave_out && io->flags >> 8 == m->leave_out)
 		return 0;
 	if (m->log)
-		record(m, io, data);
+		record(m, io, data, begun ? begun : m->log->ticks + 1);
 	free(data);
 	return 0;
 }
@@ -104,8 +105,10 @@ static int submit(void *ctx, struct wh_block_io *io)
 	if (io->kind == WH_BLOCK_IO_READ || io->kind == WH_BLOCK_IO_WRITE)
 		CHECK_EQ(wh_iov_size(io->iov, io->iov_count), io->size);
 	if (!m->late || io->flags & WH_BLOCK_IO_NOW)
-		return perform(m, io);
+		return perform(m, io, 0);
 	CHECK(m->waiting_count < WH_ARRAY_COUNT(m->waiting));
+	m->waiting_since[m->waiting_count] =
+		m->log && io->kind != WH_BLOCK_IO_READ ? ++m->log->ticks : 0;
 	m->waiting[m->waiting_count++] = io;
 	return WH_BLOCK_LATER;
 }
@@ -114,8 +117,10 @@ void mem_file_step(struct mem_file *m, unsigned n)
 {
 	CHECK(n < m->waiting_count);
 	struct wh_block_io *io = m->waiting[n];
+	size_t begun = m->waiting_since[n];
 	m->waiting[n] = m->waiting[--m->waiting_count];
-	io->done(io, perform(m, io));
+	m->waiting_since[n] = m->waiting_since[m->waiting_count];
+	io->done(io, perform(m, io, begun));
 }
 
 static int size_of(void *ctx, uint64_t *ret_size)

@@ -4,7 +4,9 @@
 
 /*
  * A block file in memory that can record what is done to it, fail its n-th operation, and
- * complete requests late. From a record, the states that a crash may leave are built.
+ * complete requests late. From a record, the states that a crash may leave are built: an operation may be there from
+ * the moment it was begun, and must be there when a flush that was begun after its end has ended. Moments
+ * are ticks of the record.
  */
 
 #include <wherry/block.h>
@@ -15,6 +17,7 @@ struct mem_op {
 	uint64_t offset, size;
 	uint8_t *data; /* writes */
 	struct mem_file *of;
+	size_t begun, ended;
 };
 
 struct mem_file {
@@ -23,8 +26,8 @@ struct mem_file {
 	uint64_t size, room;
 	struct mem_file *log; /* who records what is done here; may be this one */
 	unsigned leave_out;   /* flushes of this name (WH_BLOCK_IO_WHY) do nothing */
-	struct mem_op *op;
-	size_t op_count, op_room;
+	struct mem_op *op;    /* in the order of their ends */
+	size_t op_count, op_room, ticks;
 	unsigned long ops;     /* operations that change or flush, done so far */
 	unsigned long fail_at; /* the n-th of them fails, 0 = none */
 	int fail_error;
@@ -32,6 +35,7 @@ struct mem_file {
 	/* Operations that may wait do; mem_file_step ends one of them. */
 	bool late;
 	struct wh_block_io *waiting[512];
+	size_t waiting_since[512];
 	unsigned waiting_count;
 };
 
