@@ -96,5 +96,10 @@ __attribute__((no_stack_protector)) void plat_proc_park(uint64_t frame, bool fir
 	__atomic_store_n(&control->parked, 0, __ATOMIC_SEQ_CST);
 }
 
-const struct plat_ops plat_proc_ops = { proc_doorbell, proc_wait, proc_clock, proc_set_fs_base,
-					proc_exit };
+const struct plat_ops plat_proc_ops = {
+	.doorbell = proc_doorbell,
+	.wait = proc_wait,
+	.clock = proc_clock,
+	.set_fs_base = proc_set_fs_base,
+	.exit = proc_exit,
+};

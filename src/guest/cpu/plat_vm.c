@@ -4,13 +4,16 @@
  *
  * Interrupts are off except between STI and HLT, so no kernel data is ever
  * touched by one; a device's or timer's interrupt that comes earlier stays pending and
- * ends the next halt at once. On our own machine a device raises one only when guest_sleeping
+ * ends the next halt at once. In images that tick (kern/preempt.h) they are on while anything runs, and
+ * off from the last look until the halt: a device's still only ends a halt, and the timer's changes
+ * nothing of the kernel's when it finds the kernel. On our own machine a device raises one only when guest_sleeping
  * is set (wherry/abi/vm.h). Another monitor raises lines; they stay up until InterruptStatus is
  * acknowledged, so that is done before each halt.
  */
 #include <cpu/cpu.h>
 #include <cpu/plat.h>
 #include <kern/plat.h>
+#include <kern/preempt.h>
 #include <wherry/abi/vm.h>
 #include <wherry/base/diag.h>
 #include <wherry/base/mem.h>
@@ -45,10 +48,13 @@ enum { PIT_CHANNEL_0 = 0x40, PIT_COMMAND = 0x43 };
 
 static struct {
 	bool ours, x2apic, deadline;
+	bool ticking;    /* interrupts are taken outside of halts as well */
+	bool tick_armed; /* the timer's next interrupt is a tick */
 	uint64_t tsc_hz, timer_hz;
 } vm;
 
 void cpu_halt(void);
+extern const char cpu_halt_hlt[];
 
 static void apic_write(uint32_t reg, uint32_t value)
 {
@@ -176,7 +182,7 @@ static void timer_start(uint64_t timeout_ns)
 	}
 }
 
-static void vm_wait(uint32_t seen, uint64_t timeout_ns)
+static void sleep(uint32_t seen, uint64_t timeout_ns)
 {
 	struct wh_boot_control *control = kern_control();
 	if (!vm.ours && lines_acknowledge())
@@ -184,8 +190,10 @@ static void vm_wait(uint32_t seen, uint64_t timeout_ns)
 	__atomic_store_n(&control->guest_sleeping, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&control->host_events, __ATOMIC_SEQ_CST) == seen) {
 		bool timed = timeout_ns != UINT64_MAX;
-		if (timed)
+		if (timed) {
 			timer_start(timeout_ns);
+			vm.tick_armed = false;
+		}
 		cpu_halt();
 		if (timed && vm.deadline)
 			vm_wrmsr(MSR_TSC_DEADLINE, 0);
@@ -193,6 +201,46 @@ static void vm_wait(uint32_t seen, uint64_t timeout_ns)
 			apic_write(APIC_TIMER_INITIAL, 0);
 	}
 	__atomic_store_n(&control->guest_sleeping, 0, __ATOMIC_RELAXED);
+}
+
+/* With interrupts on, one could be taken between the last look and the halt. */
+static void vm_wait(uint32_t seen, uint64_t timeout_ns)
+{
+	__asm__ volatile("cli" ::: "memory");
+	sleep(seen, timeout_ns);
+	if (vm.ticking)
+		__asm__ volatile("sti" ::: "memory");
+}
+
+static void vm_tick_resume(void)
+{
+	if (!vm.ticking || vm.tick_armed)
+		return;
+	vm.tick_armed = true;
+	timer_start(KERN_TICK_NS);
+}
+
+static void vm_tick_start(void)
+{
+	vm.ticking = true;
+	vm_tick_resume();
+	__asm__ volatile("sti" ::: "memory");
+}
+
+/* The timer's interrupt; *rip is what it interrupted. Ticks when that was no halt: who sleeps is woken by what he
+ * waits for, and asks for the next tick when he goes on. */
+bool vm_timer_interrupt(uint64_t *rip)
+{
+	apic_write(APIC_EOI, 0);
+	vm.tick_armed = false;
+	if (*rip == (uint64_t)(uintptr_t)cpu_halt_hlt) {
+		++*rip;
+		return false;
+	}
+	if (*rip == (uint64_t)(uintptr_t)cpu_halt_hlt + 1)
+		return false;
+	vm_tick_resume();
+	return true;
 }
 
 /* Runs while FS is in between: no canary in its frame. */
@@ -240,4 +288,11 @@ __attribute__((noreturn)) static void vm_exit(int status)
 	}
 }
 
-const struct plat_ops plat_vm_ops = { vm_doorbell, vm_wait, 0, vm_set_fs_base, vm_exit };
+const struct plat_ops plat_vm_ops = {
+	.doorbell = vm_doorbell,
+	.wait = vm_wait,
+	.set_fs_base = vm_set_fs_base,
+	.tick_start = vm_tick_start,
+	.tick_resume = vm_tick_resume,
+	.exit = vm_exit,
+};

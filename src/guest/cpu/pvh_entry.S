@@ -163,6 +163,12 @@ cpu_trap_stubs:
 	.endr
 	trap 31
 
+	.globl cpu_tick_stub
+	.hidden cpu_tick_stub
+	.balign 16
+cpu_tick_stub: /* VM_VECTOR_TIMER */
+	trap 32
+
 trap_common:
 	push %rax
 	push %rcx
@@ -259,6 +265,8 @@ cpu_irq_xapic:
 	.type cpu_halt, @function
 cpu_halt:
 	sti
+	.globl cpu_halt_hlt
+	.hidden cpu_halt_hlt
 cpu_halt_hlt:
 	hlt
 	cli

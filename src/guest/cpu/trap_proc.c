@@ -3,12 +3,13 @@
  * Processor faults of a confined process. The host's kernel delivers them as
  * signals to wh_trap_entry on the alternate stack; this file turns the host's
  * frame into a struct kern_fault. FS may be anything here: no stack protector.
- * The park signal (wherry/abi/boot.h) comes here, too; in a copy from a snapshot without siginfo.
+ * The park signal and the tick (wherry/abi/boot.h) come here, too; in a copy from a snapshot without siginfo.
  */
 #include <cpu/cpu.h>
 #include <cpu/plat.h>
 #include <kern/fault.h>
 #include <kern/plat.h>
+#include <kern/preempt.h>
 
 struct host_siginfo {
 	int32_t signo, error, code, pad;
@@ -22,6 +23,11 @@ void wh_trap_entry(int signo, struct host_siginfo *info, struct kern_context *co
 {
 	if (signo == WH_BOOT_PARK_SIGNAL) {
 		plat_proc_park((uint64_t)(uintptr_t)context, info != 0);
+		return;
+	}
+	if (signo == WH_BOOT_TICK_SIGNAL) {
+		if (kern_preempt_tick)
+			kern_preempt_tick(context);
 		return;
 	}
 	struct kern_fault fault = {

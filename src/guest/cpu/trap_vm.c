@@ -5,6 +5,7 @@
  */
 #include <kern/fault.h>
 #include <kern/plat.h>
+#include <kern/preempt.h>
 #include <wherry/base/mem.h>
 #include "vm_priv.h"
 
@@ -29,7 +30,7 @@ struct table_pointer {
 	uint64_t base;
 } __attribute__((packed));
 
-extern const char cpu_trap_stubs[], cpu_irq_x2apic[], cpu_irq_xapic[];
+extern const char cpu_trap_stubs[], cpu_tick_stub[], cpu_irq_x2apic[], cpu_irq_xapic[];
 
 static void set_gate(struct tables *t, unsigned vector, const char *handler)
 {
@@ -55,6 +56,8 @@ void vm_traps_init(uint64_t page, uint64_t trap_stack_top, bool x2apic)
 		set_gate(t, i, cpu_trap_stubs + i * STUB_SIZE);
 	for (unsigned i = EXCEPTIONS; i < VM_VECTORS; i++)
 		set_gate(t, i, x2apic ? cpu_irq_x2apic : cpu_irq_xapic);
+	if (kern_preempt_tick)
+		set_gate(t, VM_VECTOR_TIMER, cpu_tick_stub);
 
 	struct table_pointer gdt = { sizeof t->gdt - 1, (uint64_t)(uintptr_t)t->gdt };
 	struct table_pointer idt = { sizeof t->idt - 1, (uint64_t)(uintptr_t)t->idt };
@@ -86,6 +89,7 @@ enum {
 	LINUX_SI_KERNEL = 0x80,
 };
 #define VECTOR_PAGE_FAULT 14u
+#define FLAGS_PROGRAM 0x240dd5ull /* CF PF AF ZF SF TF DF OF AC ID */
 
 /* The frame's registers in Linux's order, and back: a program's handler may change them. */
 __attribute__((no_stack_protector)) static void exchange(struct trap_frame *f, uint64_t *greg,
@@ -99,9 +103,22 @@ __attribute__((no_stack_protector)) static void exchange(struct trap_frame *f, u
 			*member[i] = greg[i];
 		else
 			greg[i] = *member[i];
+	/* of the flags what a program may change */
+	if (to_frame)
+		f->rflags = (f->rflags & ~FLAGS_PROGRAM) | (greg[KERN_GREG_FLAGS] & FLAGS_PROGRAM);
+	else
+		greg[KERN_GREG_FLAGS] = f->rflags;
 }
 
 void cpu_trap(struct trap_frame *frame, uint64_t cr2, uint8_t *fp);
+
+/* Never inlined: a fault must not pay for this in stack. */
+static void tick(struct trap_frame *frame, struct kern_context *context)
+{
+	(void)frame;
+	if (kern_preempt_tick)
+		kern_preempt_tick(context);
+}
 
 __attribute__((no_stack_protector)) void cpu_trap(struct trap_frame *frame, uint64_t cr2,
 						  uint8_t *fp)
@@ -130,11 +147,15 @@ __attribute__((no_stack_protector)) void cpu_trap(struct trap_frame *frame, uint
 	};
 	memset(&context, 0, sizeof context);
 	exchange(frame, context.greg, false);
-	context.greg[KERN_GREG_FLAGS] = frame->rflags;
 	context.greg[KERN_GREG_ERROR] = frame->error;
 	context.greg[KERN_GREG_TRAP] = vector;
 	context.greg[KERN_GREG_CR2] = fault.address;
 	context.fp = fp;
-	kern_fault(&fault);
+	if (vector != VM_VECTOR_TIMER)
+		kern_fault(&fault);
+	else if (vm_timer_interrupt(&frame->rip))
+		tick(frame, &context);
+	else
+		return;
 	exchange(frame, context.greg, true);
 }

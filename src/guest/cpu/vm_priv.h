@@ -68,6 +68,7 @@ void vm_traps_init(uint64_t page, uint64_t trap_stack_top, bool x2apic);
 bool vm_apic_x2_enable(bool ours);
 void vm_apic_init(bool ours, const uint32_t *lines, uint32_t line_count);
 void vm_clock_init(bool ours, uint64_t *tsc_hz);
+bool vm_timer_interrupt(uint64_t *rip);
 void vm_serial_write(const char *text, uint32_t size);
 
 #endif

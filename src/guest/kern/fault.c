@@ -3,6 +3,7 @@
 #include <kern/fault.h>
 #include <kern/mem.h>
 #include <kern/plat.h>
+#include <kern/resume.h>
 #include <wherry/base/diag.h>
 
 /* The trap stack's code runs with whatever FS the program had. */
@@ -49,6 +50,8 @@ UNPROTECTED void kern_fault(const struct kern_fault *fault)
 {
 	static bool busy;
 	struct wh_boot_control *control = kern_control();
+	if (kern_resume_trap && kern_resume_trap(fault))
+		return;
 	if (!busy) {
 		busy = true;
 		if (kern_fault_hook && kern_fault_hook(fault)) {

@@ -45,6 +45,12 @@ void kern_plat_wait(uint32_t seen_events, uint64_t deadline_ns)
 	kern_plat->wait(seen_events, timeout);
 }
 
+void kern_plat_tick_resume(void)
+{
+	if (kern_plat->tick_resume)
+		kern_plat->tick_resume();
+}
+
 void kern_plat_set_fs_base(uint64_t base)
 {
 	if (boot_info->flags & WH_BOOT_FSGSBASE)

@@ -22,6 +22,7 @@
 #include <kern/futex.h>
 #include <kern/pages.h>
 #include <kern/plat.h>
+#include <kern/preempt.h>
 #include <kern/signal.h>
 #include <kern/start.h>
 #include <kern/thread.h>
@@ -112,6 +113,7 @@ static void idle(void *unused)
 		struct kern_thread *t = next_runnable();
 		if (t) {
 			make_current(t);
+			kern_plat_tick_resume();
 			cpu_resume(t->rsp);
 		}
 		uint64_t now = kern_time_monotonic();
@@ -272,6 +274,24 @@ void kern_yield(void)
 	leave(t);
 }
 
+/* --- preemption --- */
+
+uint64_t kern_sched_work_stack(void)
+{
+	return (uint64_t)(uintptr_t)WORK_STACK_TOP;
+}
+
+void kern_sched_preempted(void)
+{
+	struct kern_cpu *c = &kern_cpu;
+	uint64_t deadline;
+	run_pollers(&deadline);
+	wh_list_push_back(&c->run_queue, &c->current->run_node); /* behind those that were woken */
+	struct kern_thread *t = next_runnable();
+	make_current(t);
+	cpu_resume(t->rsp);
+}
+
 /* --- life of a thread --- */
 
 static void thread_start(void *arg)
@@ -322,6 +342,8 @@ static void reap(void *arg)
 	}
 	wh_list_remove(&t->all_node);
 	c->thread_count--;
+	if (t->preempted)
+		kern_preempted_free(t->preempted);
 	if (t != &main_thread)
 		kern_free(t, sizeof *t);
 	idle(0);
@@ -390,6 +412,7 @@ static void run_pollers(void *ret_deadline)
 	uint64_t deadline = KERN_FOREVER, now = 0;
 	c->polling = true;
 	c->switches = 0;
+	c->polled_events = host_events();
 	if (__atomic_load_n(&kern_control()->signals, __ATOMIC_RELAXED))
 		kern_signal_host();
 	if (c->pollers || !wh_list_empty(&c->timers))
@@ -399,6 +422,7 @@ static void run_pollers(void *ret_deadline)
 		if (next < deadline)
 			deadline = next;
 	}
+	c->pollers_deadline = deadline;
 	uint64_t timer = run_timers(now);
 	c->polling = false;
 	*(uint64_t *)ret_deadline = timer < deadline ? timer : deadline;

@@ -26,6 +26,7 @@ WEAK int fs_mount_9p_init(void);
 WEAK int fs_workdir_init(void);
 WEAK int drv_net_init(void);
 WEAK int net_guest_init(void);
+WEAK int kern_preempt_init(void);
 extern uint32_t kern_random_key[8] WEAK; /* only when somebody wants random bytes */
 
 static void start_units(void)
@@ -44,6 +45,7 @@ static void start_units(void)
 		{ "in the working directory", fs_workdir_init },
 		{ "network device", drv_net_init },
 		{ "network", net_guest_init },
+		{ "ticks", kern_preempt_init },
 	};
 	for (size_t i = 0; i < WH_ARRAY_COUNT(units); i++) {
 		int r = units[i].init ? units[i].init() : 0;

@@ -142,6 +142,11 @@ static inline const char *wh_boot_stage_name(enum wh_boot_stage stage)
  * RSP = park_frame - 8. It stamps timeline[ENTRY]. */
 #define WH_BOOT_PARK_SIGNAL 10
 
+/* proc, images with WH_MANIFEST_TICKS: the host's kernel sends this signal (SIGVTALRM) whenever the guest has used WH_BOOT_TICK_US of
+ * processor time, by an interval timer that is set before the filter is. It comes to the trap entry; a guest that sleeps gets none. */
+#define WH_BOOT_TICK_SIGNAL 26
+#define WH_BOOT_TICK_US 10000
+
 /* How the guest ended, in wh_boot_control.exit_kind, written last. On proc the guest then rings
  * the doorbell if control.host_sleeping and sleeps: the host ends it (exit_group does as well). */
 enum wh_boot_exit {

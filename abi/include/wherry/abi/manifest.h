@@ -34,7 +34,9 @@ extern "C" {
 #define WH_MANIFEST_USES_RNG (1u << 1)
 /* proc: the trap entry takes WH_BOOT_PARK_SIGNAL (wherry/abi/boot.h): the image can be snapshotted. */
 #define WH_MANIFEST_PARKS (1u << 2)
-#define WH_MANIFEST_FLAGS 7u /* all that are known */
+/* proc: the trap entry takes WH_BOOT_TICK_SIGNAL: threads that compute can be preempted. */
+#define WH_MANIFEST_TICKS (1u << 3)
+#define WH_MANIFEST_FLAGS 15u /* all that are known */
 
 struct wh_manifest {
 	uint32_t version;        /* WH_MANIFEST_VERSION */

@@ -58,6 +58,10 @@ uint64_t kern_time_realtime(void)
 	return fake_now + 1000000;
 }
 
+void kern_plat_tick_resume(void)
+{
+}
+
 void kern_plat_set_fs_base(uint64_t base)
 {
 }

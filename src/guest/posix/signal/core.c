@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 #include <cpu/cpu.h>
+#include <kern/preempt.h>
+#include <kern/resume.h>
 #include <kern/signal.h>
 #include <kern/thread.h>
 #include <posix/process.h>
 #include <posix/signal.h>
 #include <wherry/base/errors.h>
 
-/* Room that the ABI promises below the stack pointer does not matter here: handlers
- * are called, they do not interrupt. */
+enum { SIG_CANCEL = 33 }; /* the C library's own */
 #define UCONTEXT_SIZE 936u
 #define UCONTEXT_STACK 16u
 #define UCONTEXT_SIGMASK 296u
@@ -118,14 +119,16 @@ static void call_handler(void *arg)
 	i->fn(i->signo, i->info, i->context);
 }
 
-static void run_handler(struct kern_thread *t, int signo)
+/* context: what the handler interrupts; NULL = it is called by the kernel, and there is nothing to see. */
+static void run_handler(struct kern_thread *t, int signo, struct kern_context *interrupted)
 {
 	struct lx_sigaction action = posix_sigaction[signo];
 	struct lx_siginfo info;
-	uint64_t context[UCONTEXT_SIZE / 8];
+	uint64_t none[UCONTEXT_SIZE / 8], *context = interrupted ? (uint64_t *)interrupted : none;
 	uint64_t before = t->signal_mask;
 	posix_siginfo_get(signo, &info);
-	memset(context, 0, sizeof context);
+	if (!interrupted)
+		memset(none, 0, sizeof none);
 	context[UCONTEXT_SIGMASK / 8] = before;
 	if (action.flags & LX_SA_RESETHAND)
 		posix_sigaction[signo].handler = LX_SIG_DFL;
@@ -140,11 +143,11 @@ static void run_handler(struct kern_thread *t, int signo)
 	t->signal_mask = context[UCONTEXT_SIGMASK / 8] & ~NEVER_BLOCKED;
 }
 
-static int deliver(long result)
+static bool deliver_on(struct kern_context *context, bool restart)
 {
 	struct kern_thread *t = kern_self();
-	bool restart = result == -WH_EINTR && t->restartable;
 	uint64_t ready;
+	t->signal_deliveries++;
 	posix_signal_adopt(~t->signal_mask);
 	while ((ready = t->signal_pending & ~t->signal_mask)) {
 		int signo = __builtin_ctzll(ready) + 1;
@@ -156,10 +159,28 @@ static int deliver(long result)
 			continue;
 		}
 		restart = restart && posix_sigaction[signo].flags & LX_SA_RESTART;
-		run_handler(t, signo);
+		run_handler(t, signo, context);
 	}
 	wh_signal_work = 0;
 	return restart;
+}
+
+static int deliver(long result)
+{
+	return deliver_on(0, result == -WH_EINTR && kern_self()->restartable);
+}
+
+/* A cancellation stays pending when its handler returns: the thread may be about to enter a call, which then
+ * must not wait. */
+void posix_signal_deliver_on(struct kern_context *context)
+{
+	struct kern_thread *t = kern_self();
+	uint64_t cancel = t->signal_pending & ~t->signal_mask & LX_SIG_BIT(SIG_CANCEL);
+	(void)deliver_on(context, false);
+	if (cancel) {
+		t->signal_pending |= cancel;
+		wh_signal_work = 1;
+	}
 }
 
 void posix_signal_mask_set(uint64_t mask)
@@ -179,7 +200,8 @@ static void raise_signal(struct kern_thread *thread, int signo)
 
 int posix_signal_init(void)
 {
-	static const struct kern_signal_ops ops = { raise_signal, deliver };
+	KERN_PREEMPT_NEEDED(); /* a signal must reach a thread that computes */
+	static const struct kern_signal_ops ops = { raise_signal, deliver, posix_signal_interrupt };
 	kern_signal_ops = &ops;
 	return 0;
 }

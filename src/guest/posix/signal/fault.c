@@ -5,48 +5,28 @@
  * The handler must not run inside the trap (proc: the host's signal frame): it may longjmp,
  * and then the host would keep the signal blocked. So the trap's frame is rewritten: returning
  * from it enters fault_call on the thread's own (or alternate) stack with a copy
- * of the interrupted context. When the handler returns, fault_call executes
- * an undefined instruction at fault_return; that fault's frame gets the saved
- * context, and returning from it continues the program with every register.
+ * of the interrupted context. When the handler returns, kern_resume continues the program with every register.
  */
 #include <kern/fault.h>
 #include <kern/mem.h>
 #include <kern/plat.h>
+#include <kern/resume.h>
 #include <kern/thread.h>
 #include <posix/signal.h>
 
 #define UNPROTECTED __attribute__((no_stack_protector))
 #define RED_ZONE 128u
-#define FP_LEGACY_SIZE 512u
-#define FP_MAGIC_OFFSET 464u /* fx_sw_reserved: magic, then size with extensions */
-#define FP_MAGIC 0x46505853u
-#define FP_SIZE_MAX 4096u
 
 struct frame {
 	struct lx_siginfo info;
 	struct kern_context context;
 	uint64_t pad[128]; /* the rest of the C library's ucontext_t */
 	uint64_t mask_before;
-	uint32_t fp_size;
 	int32_t signo;
-	uint8_t fp[FP_SIZE_MAX] __attribute__((aligned(64)));
+	uint8_t fp[KERN_FP_SIZE_MAX] __attribute__((aligned(64)));
 };
 
 typedef void handler_fn(int signo, struct lx_siginfo *info, void *context);
-
-extern const char posix_fault_return[];
-__asm__(".section .text.posix_fault_return, \"ax\", @progbits\n"
-	".globl posix_fault_return\n"
-	".hidden posix_fault_return\n"
-	"posix_fault_return: ud2\n"
-	".previous\n");
-
-/* rdi stays the frame: posix_fault_deliver finds it there again. */
-__attribute__((noreturn)) static void leave(struct frame *f)
-{
-	__asm__ volatile("jmp *%0" ::"r"(posix_fault_return), "D"(f) : "memory");
-	__builtin_unreachable();
-}
 
 __attribute__((noreturn)) static void fault_call(struct frame *f)
 {
@@ -59,22 +39,7 @@ __attribute__((noreturn)) static void fault_call(struct frame *f)
 	t->signal_mask |= action.mask | (action.flags & LX_SA_NODEFER ? 0 : LX_SIG_BIT(f->signo));
 	((handler_fn *)(uintptr_t)action.handler)(f->signo, &f->info, &f->context);
 	t->signal_mask = f->context.mask;
-	leave(f);
-}
-
-UNPROTECTED static uint32_t fp_size(const uint8_t *fp)
-{
-	uint32_t size = *(const uint32_t *)(fp + FP_MAGIC_OFFSET + 4);
-	if (*(const uint32_t *)(fp + FP_MAGIC_OFFSET) != FP_MAGIC || size < FP_LEGACY_SIZE)
-		return FP_LEGACY_SIZE;
-	return size < FP_SIZE_MAX ? size : FP_SIZE_MAX;
-}
-
-UNPROTECTED static int resume(struct kern_context *host, const struct frame *f)
-{
-	memcpy(host->greg, f->context.greg, sizeof host->greg);
-	memcpy(host->fp, f->fp, f->fp_size);
-	return 1;
+	kern_resume(&f->context);
 }
 
 UNPROTECTED int posix_fault_deliver(const struct kern_fault *fault)
@@ -84,8 +49,6 @@ UNPROTECTED int posix_fault_deliver(const struct kern_fault *fault)
 	struct kern_thread *t = kern_self();
 	if (!host)
 		return 0;
-	if (fault->rip == (uint64_t)(uintptr_t)posix_fault_return)
-		return resume(host, (const struct frame *)(uintptr_t)host->greg[KERN_GREG_RDI]);
 	if (action->handler == LX_SIG_DFL || action->handler == LX_SIG_IGN ||
 	    t->signal_mask & LX_SIG_BIT(fault->signo))
 		return 0;
@@ -102,9 +65,7 @@ UNPROTECTED int posix_fault_deliver(const struct kern_fault *fault)
 	f->signo = f->info.signo = fault->signo;
 	f->info.code = fault->code;
 	f->info.u.address = fault->address;
-	f->fp_size = fp_size(host->fp);
-	memcpy(f->fp, host->fp, f->fp_size);
-	memcpy(f->context.greg, host->greg, sizeof host->greg);
+	kern_context_save(&f->context, f->fp, host);
 	host->greg[KERN_GREG_RDI] = (uint64_t)(uintptr_t)f;
 	host->greg[KERN_GREG_RSP] = (uint64_t)(uintptr_t)f - 8; /* as after a call */
 	host->greg[KERN_GREG_RIP] = (uint64_t)(uintptr_t)fault_call;

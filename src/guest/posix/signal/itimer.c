@@ -58,8 +58,7 @@ long wh_sys_getitimer(int which, struct lx_itimerval *ret_value)
 	return 0;
 }
 
-/* Only real time: nothing interrupts a program that computes, so a profiling timer
- * could not do what it is for. */
+/* Only real time: nobody counts the processor time of the program alone. */
 long wh_sys_setitimer(int which, const struct lx_itimerval *value, struct lx_itimerval *ret_old)
 {
 	if (which != ITIMER_REAL)

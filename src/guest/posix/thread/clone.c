@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include <kern/plat.h>
+#include <kern/preempt.h>
 #include <kern/thread.h>
 #include <posix/enosys.h>
 #include <posix/thread.h>
@@ -25,6 +26,7 @@ int wh_thread_clone(int (*fn)(void *), void *stack, int flags, void *arg, int *p
 	static bool once;
 	if ((flags & needed) != needed)
 		return wh_enosys ? (int)wh_enosys("clone (a process)", &once) : -WH_ENOSYS;
+	KERN_PREEMPT_NEEDED(); /* threads take turns */
 	struct kern_thread *self = kern_self();
 	struct kern_thread *t = kern_thread_new(fn, arg, stack, (uint64_t)(uintptr_t)tls);
 	if (!t)

@@ -2,7 +2,7 @@
 /*
  * Futexes. A waiter lies on its thread's stack, in the bucket of its word's
  * address, in order of arrival. All threads share one address space, so private
- * and shared are the same. Priority inheritance is refused: with one cooperative
+ * and shared are the same. Priority inheritance is refused: with one
  * CPU there is nothing to inherit.
  */
 #include <stdbool.h>

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <wherry/base/assert.h>
 
 #include "../snapshot_wire.h"
@@ -116,6 +117,8 @@ static void catch_faults(struct writer *w, const struct wh_vmm_machine *m)
 		put(w, SYS_rt_sigaction, (uint64_t)faults[i], at(w, &p->fault), 0, 8, 0, 0);
 	if (m->image->manifest.flags & WH_MANIFEST_PARKS)
 		put(w, SYS_rt_sigaction, WH_BOOT_PARK_SIGNAL, at(w, &p->fault), 0, 8, 0, 0);
+	if (m->image->manifest.flags & WH_MANIFEST_TICKS)
+		put(w, SYS_rt_sigaction, WH_BOOT_TICK_SIGNAL, at(w, &p->fault), 0, 8, 0, 0);
 	put(w, SYS_rt_sigprocmask, SIG_SETMASK, at(w, &p->no_signals), 0, 8, 0, 0);
 }
 
@@ -162,6 +165,10 @@ void proc_plan_write(struct wh_vmm_machine *m, int image_fd, int doorbell_fd)
 	if (m->snapshot)
 		put(&w, SYS_arch_prctl, ARCH_SET_FS_CODE, vmm_snapshot_header(m->snapshot)->fs_base,
 		    0, 0, 0, 0);
+	if (m->image->manifest.flags & WH_MANIFEST_TICKS) {
+		p->tick.interval_us = p->tick.value_us = WH_BOOT_TICK_US;
+		put(&w, SYS_setitimer, ITIMER_VIRTUAL, at(&w, &p->tick), 0, 0, 0, 0);
+	}
 	put(&w, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
 	p->program.count = proc_filter_write(
 		p->filter, m->layout.control + offsetof(struct wh_boot_control, host_events),

@@ -21,7 +21,7 @@ struct proc_step {
 	int64_t result; /* written by the stub */
 };
 
-#define PROC_STEPS_MAX 42u
+#define PROC_STEPS_MAX 44u
 #define PROC_FILTER_MAX 56u
 
 struct proc_sigaction { /* the kernel's struct, not libc's */
@@ -42,9 +42,12 @@ struct proc_plan {
 	} altstack;
 	struct proc_sigaction fault;
 	uint64_t no_signals;
+	struct { /* struct itimerval */
+		int64_t interval_s, interval_us, value_s, value_us;
+	} tick;
 	char name[16];
 	uint8_t unused[PROC_PLAN_SIZE - PROC_STEPS_MAX * 64 - PROC_FILTER_MAX * 8 - 16 - 24 - 32 -
-		       8 - 16 - 16];
+		       8 - 32 - 16 - 16];
 	uint64_t entry; /* popped by the stub's last instruction */
 	uint64_t zero;  /* the guest's return address: none */
 };

@@ -47,9 +47,9 @@
 	WH_CALL(6, n)(__scc(a), __scc(b), __scc(c), __scc(d), __scc(e), __scc(f))
 
 /*
- * Cancellation points. Nothing interrupts a thread here, so there is no window
- * to close: look for a cancellation before the call, and when the kernel has a
- * signal for this thread take it behind the call. wh_cp_before exists only in
+ * Cancellation points. Look for a cancellation before the call, and when the kernel
+ * has a signal for this thread take it behind the call. A thread that is preempted
+ * between the look and the call finds the signal still pending in the call, which does not wait then. wh_cp_before exists only in
  * programs that cancel threads (pthread_cancel.c).
  */
 extern unsigned wh_signal_work;

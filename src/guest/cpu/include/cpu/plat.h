@@ -20,6 +20,10 @@ struct plat_ops {
 	uint64_t (*clock)(bool realtime);
 	/* Sets FS base where WRFSBASE may not be executed. */
 	void (*set_fs_base)(uint64_t base);
+	/* Ticks for kern_preempt_tick while the guest computes, every KERN_TICK_NS or so. NULL: they come without
+	 * being asked for. tick_resume is called when a thread goes on after the machine was idle. */
+	void (*tick_start)(void);
+	void (*tick_resume)(void);
 	/* Ends the guest; the control block says how. */
 	__attribute__((noreturn)) void (*exit)(int status);
 };

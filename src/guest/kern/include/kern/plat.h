@@ -23,6 +23,9 @@ void kern_plat_doorbell(void);
  * will; never when work is already pending (host_events changed since `seen`). */
 void kern_plat_wait(uint32_t seen_events, uint64_t deadline_ns);
 
+/* A thread goes on after the machine was idle: ticks are wanted again. */
+void kern_plat_tick_resume(void);
+
 /* The calling thread's FS base. */
 void kern_plat_set_fs_base(uint64_t base);
 

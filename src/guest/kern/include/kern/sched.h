@@ -3,10 +3,10 @@
 #define KERN_SCHED_H
 
 /*
- * Threads and waiting. One vCPU, cooperative: a thread runs until it waits,
- * yields or ends, so kernel code needs no locks; what must survive a wait is
- * re-checked after it. There are no interrupt handlers that touch kernel data:
- * devices are polled from the idle loop and at the head of blocking calls.
+ * Threads and waiting. One vCPU, and the kernel is never preempted: a thread in it runs until
+ * it waits, yields or leaves, so kernel code needs no locks; what must survive a wait is
+ * re-checked after it. In the program's own code a tick may take the processor (kern/preempt.h).
+ * Devices are polled from the idle loop, at the head of blocking calls and at ticks.
  *
  * Kernel code runs on the calling thread's stack (a handler is a function
  * call): keep frames small (4 KiB in all below a handler). Work that is not a

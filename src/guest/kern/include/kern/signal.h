@@ -13,12 +13,14 @@
  *  - behind each cancellation point: the C library's wrapper is
  *	do r = wh_sys_x(...); while (wh_signal_work && wh_signal_return(r));
  *    kern_wait/kern_sleep return -WH_EINTR so that the handler unwinds first:
- *    a signal handler may longjmp.
+ *    a signal handler may longjmp; and
+ *  - on top of the program's own code, when a tick finds it computing (kern/preempt.h).
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
+struct kern_context;
 struct kern_thread;
 
 /* Not zero: the calling thread has a signal (or a cancellation) to take. */
@@ -46,6 +48,9 @@ void kern_signal_raise(int signo);
 struct kern_signal_ops {
 	void (*raise)(struct kern_thread *thread, int signo); /* NULL: the process */
 	int (*deliver)(long result);                          /* wh_signal_return */
+	/* Runs the calling thread's handlers on its stack on top of what a tick interrupted, then
+	 * resumes that. Returns when nothing is deliverable, or has no room. */
+	void (*interrupt)(const struct kern_context *context);
 };
 extern const struct kern_signal_ops *kern_signal_ops;
 

@@ -33,7 +33,9 @@ struct kern_thread {
 	bool restartable; /* last -WH_EINTR came from kern_wait: SA_RESTART applies */
 	bool saved_mask;  /* signal_mask_saved is to be restored behind the handlers */
 	uint64_t signal_mask, signal_pending, signal_mask_saved;
-	uint64_t signal_wait; /* rt_sigtimedwait: these end the sleep though blocked */
+	uint64_t signal_wait;             /* rt_sigtimedwait: these end the sleep though blocked */
+	uint32_t signal_deliveries;       /* how often it looked at its signals */
+	struct kern_preempted *preempted; /* where a tick saves its registers; NULL = never yet */
 	uint64_t altstack_base, altstack_size;
 	int32_t altstack_flags;
 	uint32_t *clear_child_tid; /* zeroed and woken when the thread ends */
@@ -54,7 +56,9 @@ struct kern_cpu {
 	uint32_t thread_count;
 	uint32_t switches; /* since the last kern_poll */
 	int32_t next_tid;
-	uint64_t slept_ns; /* time with nothing to do */
+	uint64_t slept_ns;         /* time with nothing to do */
+	uint32_t polled_events;    /* control.host_events when devices were last looked at */
+	uint64_t pollers_deadline; /* when the pollers want to be called again */
 	bool polling;
 };
 extern struct kern_cpu kern_cpu;

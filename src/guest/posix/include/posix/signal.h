@@ -127,6 +127,13 @@ void posix_siginfo_get(int signo, struct lx_siginfo *ret_info);
  * and runs handlers. */
 void posix_signal_mask_set(uint64_t mask);
 
+/* For a thread that a tick found computing: kern_signal_ops.interrupt. signal/interrupt.c */
+struct kern_context;
+void posix_signal_interrupt(const struct kern_context *context);
+
+/* Runs the handlers of what is deliverable to the calling thread; `context` is what they interrupt. */
+void posix_signal_deliver_on(struct kern_context *context);
+
 /* Pending for the process, not taken over by a thread yet. */
 uint64_t posix_signal_pending_process(void);
 
