@@ -194,8 +194,10 @@ static int pack_store(struct qcow2 *s, uint64_t offset, const void *data, uint32
 		packed_unalloc(s, host, size);
 		return r;
 	}
-	uint64_t old = qcow2_entry(s, t, i);
-	qcow2_entry_set(s, t, i, qcow2_packed_entry(s, host, size), 0);
+	uint64_t old = qcow2_entry(s, t, i), entry = qcow2_packed_entry(s, host, size);
+	/* A read that began before the place was freed may have ended after it: what is kept is another's. */
+	qcow2_forget_unpacked(s, entry);
+	qcow2_entry_set(s, t, i, entry, 0);
 	s->linked = true;
 	qcow2_entry_free(s, old);
 	return 0;
@@ -212,7 +214,11 @@ int qcow2_next_pack(struct qcow2 *s, struct wh_block_request *q)
 		size = s->cluster_size;
 	if (at & (s->cluster_size - 1) || (size < s->cluster_size && at + size != s->b.size))
 		return -WH_EINVAL;
+	struct qcow2_extent e;
 	int r = qcow2_may_change(s, q->now);
+	if (r ==
+	    0) /* the table is there when it is changed: it may be on its way for somebody else */
+		r = qcow2_look_up(s, at, size, q, true, &e);
 	if (r != 0)
 		return r;
 	uint8_t *plain = wh_alloc(s->b.alloc, s->cluster_size * 2);

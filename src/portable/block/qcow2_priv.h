@@ -94,7 +94,10 @@ struct qcow2_table {
 	struct wh_list dirty_node; /* in s->dirty[refblock] */
 	struct qcow2 *s;
 	uint64_t host; /* place in the file */
-	bool refblock, dirty, loading, used;
+	bool refblock, dirty, used;
+	bool loading; /* what it holds is on its way */
+	bool writing; /* it goes to the file as it is: may be looked at, stays */
+	bool again;   /* and was changed meanwhile (counts that go back) */
 	struct wh_block_io io;
 	struct wh_iov iov;
 	uint8_t data[]; /* one slice, as on disk */

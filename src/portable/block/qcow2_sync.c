@@ -56,9 +56,11 @@ static void flush_done(struct wh_block_io *io, int result)
 
 static void table_ended(struct qcow2_table *t, int result)
 {
-	if (result >= 0)
+	bool again = t->again;
+	t->again = false;
+	if (result >= 0 && !again)
 		qcow2_table_clean(t);
-	else
+	else if (result < 0)
 		/* Stays dirty; behind what is still to be written, so that this round ends. */
 		ended(t->s, WH_BLOCK_IO_WRITE, result);
 }
@@ -67,7 +69,7 @@ static void table_done(struct wh_block_io *io, int result)
 {
 	struct qcow2_table *t = io->ctx;
 	struct qcow2 *s = t->s;
-	t->loading = false;
+	t->writing = false;
 	table_ended(t, result);
 	later(s);
 }
@@ -91,12 +93,12 @@ static void start_flush(struct qcow2 *s, enum qcow2_barrier why)
 	}
 }
 
-/* Begins writing tables; true = all were begun. `loading` marks those under way, so that they stay. */
+/* Begins writing tables; true = all were begun. `writing` marks those under way, so that they stay. */
 static bool start_tables(struct qcow2 *s, bool refblock)
 {
 	WH_LIST_FOR_EACH_SAFE(n, &s->dirty[refblock]) {
 		struct qcow2_table *t = WH_LIST_ENTRY(n, struct qcow2_table, dirty_node);
-		if (t->loading)
+		if (t->writing)
 			continue;
 		if (s->sync.outstanding >= QCOW2_SYNC_OPS_MAX || s->sync.error)
 			return s->sync.error != 0;
@@ -112,7 +114,7 @@ static bool start_tables(struct qcow2 *s, bool refblock)
 		s->sync.outstanding++;
 		int r = s->b.file.ops->submit(s->b.file.ctx, &t->io);
 		if (r == WH_BLOCK_LATER) {
-			t->loading = true;
+			t->writing = true;
 			continue;
 		}
 		s->sync.outstanding--;

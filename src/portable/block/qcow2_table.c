@@ -150,7 +150,7 @@ static struct qcow2_table *table_memory(struct qcow2 *s)
 		for (; steps; steps--) {
 			s->hand = s->hand + 1 < s->table_count ? s->hand + 1 : 0;
 			struct qcow2_table *t = s->tables[s->hand];
-			if (t->dirty || t->loading)
+			if (t->dirty || t->loading || t->writing)
 				continue;
 			if (!t->used) {
 				unhash(s, t);
@@ -190,7 +190,7 @@ static struct qcow2_table *table_add(struct qcow2 *s, uint64_t host, bool refblo
 	t->s = s;
 	t->host = host;
 	t->refblock = refblock;
-	t->dirty = t->loading = false;
+	t->dirty = t->loading = t->writing = t->again = false;
 	t->used = true;
 	wh_list_init(&t->dirty_node);
 	return t;
@@ -217,7 +217,7 @@ int qcow2_table_get(struct qcow2 *s, uint64_t host, bool refblock, struct wh_blo
 	}
 	if (t && q)
 		return BLOCK_PARK;
-	if (t) { /* being read for somebody else, but needed at once: read it twice */
+	if (t) { /* being read for somebody else, but needed at once: read it twice. It must not be changed */
 		int r = block_io_now(&s->b, WH_BLOCK_IO_READ, host, t->data, s->slice_size);
 		*ret_table = t;
 		return r;
@@ -250,7 +250,7 @@ int qcow2_table_blank(struct qcow2 *s, uint64_t host, bool refblock, struct qcow
 		t = table_add(s, host, refblock);
 	if (!t)
 		return -WH_ENOMEM;
-	wh_assert(!t->loading && !t->dirty);
+	wh_assert(!t->loading && !t->writing && !t->dirty);
 	t->refblock = refblock;
 	memset(t->data, 0, s->slice_size);
 	*ret_table = t;
@@ -277,6 +277,7 @@ int qcow2_after_table(struct wh_block *b, struct wh_block_request *q, int result
 void qcow2_table_dirty(struct qcow2_table *t)
 {
 	wh_assert(!t->s->sync.running || t->refblock);
+	t->again = t->writing;
 	if (t->dirty)
 		return;
 	t->dirty = true;
@@ -300,7 +301,7 @@ void qcow2_table_forget(struct qcow2 *s, uint64_t cluster)
 		struct qcow2_table *t = table_find(s, at);
 		if (!t)
 			continue;
-		wh_assert(!t->loading);
+		wh_assert(!t->loading && !t->writing);
 		if (t->dirty)
 			qcow2_table_clean(t);
 		table_remove(s, t);
