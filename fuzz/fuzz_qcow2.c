@@ -5,12 +5,35 @@
  */
 #include <stdlib.h>
 #include <wherry/base/assert.h>
+#include <wherry/base/errors.h>
 
 #include "../src/portable/block/test/kit.h"
 
 #define LOOK (256u << 10) /* bytes of the disk that are used */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Other files that the image names: a short disk below, an empty data file. */
+static struct mem_file linked;
+
+static int link_open(void *ctx, enum wh_block_link what, const struct wh_block_file *parent,
+		     const char *name, enum wh_block_format format, bool read_only,
+		     struct wh_block_file *ret_file, enum wh_block_format *ret_format,
+		     struct wh_diag *diag)
+{
+	if (what == WH_BLOCK_LINK_BACKING && format != WH_BLOCK_FORMAT_RAW)
+		return wh_diag_set(diag, -WH_EACCES, "not allowed");
+	*ret_file = linked.file;
+	ret_file->read_only = read_only;
+	*ret_format = WH_BLOCK_FORMAT_RAW;
+	return 0;
+}
+
+static void link_close(void *ctx, struct wh_block_file *file)
+{
+}
+
+static const struct wh_block_resolver resolver = { .open = link_open, .close = link_close };
 
 static struct wh_block *open_image(struct mem_file *m, bool read_only, uint32_t flags)
 {
@@ -23,6 +46,7 @@ static struct wh_block *open_image(struct mem_file *m, bool read_only, uint32_t 
 				     .alloc = &test_allocator,
 				     .cache_size = 64 << 10,
 				     .flags = flags,
+				     .resolver = &resolver,
 				     .codec = &kit_codec };
 	int r = wh_block_open(&c, &b, &diag);
 	wh_assert(r == 0 || diag.text[0]);
@@ -101,6 +125,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mem_file m;
 	mem_file_init(&m);
+	mem_file_init(&linked);
+	struct wh_block_io room = { .kind = WH_BLOCK_IO_RESIZE,
+				    .flags = WH_BLOCK_IO_NOW,
+				    .offset = 4096 };
+	(void)linked.file.ops->submit(&linked, &room);
 	struct wh_iov v = { (void *)(uintptr_t)data, size };
 	struct wh_block_io io = { .kind = WH_BLOCK_IO_WRITE,
 				  .flags = WH_BLOCK_IO_NOW,
@@ -120,6 +149,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		(void)wh_block_close(b);
 	}
 	mem_file_fini(&m);
+	mem_file_fini(&linked);
 	wh_assert(!test_alloc_live());
 	return 0;
 }
