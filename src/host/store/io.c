@@ -114,6 +114,11 @@ static int io_syncfs(void *ctx, int fd)
 	return syncfs(fd) ? -errno : 0;
 }
 
+static int io_exchange(void *ctx, const char *a, const char *b)
+{
+	return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) ? -errno : 0;
+}
+
 const struct store_io store_io_linux = { .create = io_create,
 					 .pwrite = io_pwrite,
 					 .datasync = io_datasync,
@@ -121,5 +126,7 @@ const struct store_io store_io_linux = { .create = io_create,
 					 .link = io_link,
 					 .unlink = io_unlink,
 					 .open_new = io_open_new,
-					 .syncfs = io_syncfs };
+					 .syncfs = io_syncfs,
+					 .exchange = io_exchange,
+					 .threads = true };
 const struct store_io *store_io_default = &store_io_linux;

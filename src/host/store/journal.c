@@ -19,7 +19,8 @@
  * and moves each branch along the journalled steps: from what it is now to the last of them, if what it is now is one
  * of the steps; a branch that others moved elsewhere stays where it is. Then all is synced and the journal empty.
  *
- * A full journal is left to a thread that syncs the file system and empties it, while another is written.
+ * A full journal is left to a thread while another is written: it packs the journal's objects (pack.c), removes their
+ * loose files, syncs the branches, and empties the journal. When that fails it syncs the file system instead.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -39,7 +40,8 @@
 #define RECORD_HEAD 24u
 #define MAGIC "WHJRNL1\n"
 #define SLOTS_MAX 256u
-#define DEFAULT_SIZE (4u << 20)
+#define DEFAULT_SIZE (4u << 20) /* what a command that makes one commit has to make */
+#define GROWN_SIZE (32u << 20)
 
 struct journal {
 	char boot[37];
@@ -48,14 +50,46 @@ struct journal {
 	uint64_t generation, at, size;
 	uint64_t time_ns; /* of the last record */
 	bool unsynced;
+	/* the thread that syncs a record */
+	pthread_t syncer;
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	bool syncer_runs;
+	enum { SYNC_IDLE, SYNC_WANTED, SYNC_DONE, SYNC_END } sync_state;
+	bool sync_waits; /* nobody took it: journal_wait does it */
+	int sync_result;
 	/* the thread that empties a full one */
 	pthread_t thread;
 	bool thread_runs;
 	int full_fd, dir;
+	char *root; /* the Git directory, with '/' at its end */
 	const struct store_io *io;
 	char full_path[4300];
 	int full_result;
 };
+
+/* CRC-32C; of a megabyte of objects it should not take longer than the disk. */
+#ifdef __x86_64__
+__attribute__((target("sse4.2"))) static uint32_t crc_fast(const uint8_t *p, size_t size)
+{
+	uint64_t crc = UINT32_MAX;
+	for (; size >= 8; p += 8, size -= 8)
+		crc = __builtin_ia32_crc32di(crc, wh_load_le64(p));
+	for (; size; p++, size--)
+		crc = __builtin_ia32_crc32qi((uint32_t)crc, *p);
+	return ~(uint32_t)crc;
+}
+
+static uint32_t checksum(const uint8_t *p, size_t size)
+{
+	return __builtin_cpu_supports("sse4.2") ? crc_fast(p, size) : wh_crc32c(0, p, size);
+}
+#else
+static uint32_t checksum(const uint8_t *p, size_t size)
+{
+	return wh_crc32c(0, p, size);
+}
+#endif
 
 static void slot_path(const struct wh_store *s, unsigned slot, char *to, size_t max)
 {
@@ -104,7 +138,7 @@ static int64_t record_read(int fd, uint64_t at, uint64_t generation, uint64_t *r
 	if (!p)
 		return -WH_ENOMEM;
 	if (pread(fd, p, size, (off_t)at) != (ssize_t)size ||
-	    wh_load_le32(p + 4) != wh_crc32c(0, p + 8, size - 8)) {
+	    wh_load_le32(p + 4) != checksum(p + 8, size - 8)) {
 		free(p);
 		return 0;
 	}
@@ -143,21 +177,30 @@ static int step_add(struct steps *s, uint64_t time, const uint8_t *ref, uint8_t 
 	return 0;
 }
 
-static int replay_object(struct wh_store *s, const uint8_t *p, uint32_t size)
+static int replay_object(void *ctx, git_object_t type, const uint8_t *name, const uint8_t *data,
+			 uint32_t size)
 {
+	struct wh_store *s = ctx;
 	git_oid id, check;
-	git_object_t type = (git_object_t)p[0];
-	memcpy(id.id, p + 1, ID_SIZE);
-	object_hash(type, p + 25, size, &check);
+	memcpy(id.id, name, ID_SIZE);
+	object_hash(type, data, size, &check);
 	if (!oid_eq(&id, &check))
 		return -WH_EBADMSG;
 	if (object_is_whole(s, &id))
 		return 0;
-	return object_write_loose(s, &id, type, p + 25, size, false);
+	return object_write_loose(s, &id, type, data, size, false);
 }
 
-static int replay_record(struct wh_store *s, const uint8_t *p, uint64_t size, uint64_t time,
-			 struct steps *steps)
+static int pack_object(void *ctx, git_object_t type, const uint8_t *name, const uint8_t *data,
+		       uint32_t size)
+{
+	return pack_add(ctx, type, name, data, size);
+}
+
+static int record_each(const uint8_t *p, uint64_t size, uint64_t time, struct steps *steps,
+		       int (*object)(void *ctx, git_object_t type, const uint8_t *id,
+				     const uint8_t *data, uint32_t size),
+		       void *ctx)
 {
 	const uint8_t *end = p + size;
 	uint32_t refs = wh_load_le32(p + RECORD_HEAD), objects = wh_load_le32(p + RECORD_HEAD + 4);
@@ -172,9 +215,10 @@ static int replay_record(struct wh_store *s, const uint8_t *p, uint64_t size, ui
 	}
 	for (uint32_t i = 0; i < objects; i++) {
 		uint32_t n = end - p < 25 ? UINT32_MAX : wh_load_le32(p + 21);
-		if (n == UINT32_MAX || (uint64_t)(end - p) < 25ull + n)
+		if (n == UINT32_MAX || (uint64_t)(end - p) < 25ull + n ||
+		    p[0] < GIT_OBJECT_COMMIT || p[0] > GIT_OBJECT_TAG)
 			return -WH_EBADMSG;
-		int r = replay_object(s, p, n);
+		int r = object(ctx, (git_object_t)p[0], p + 1, p + 25, n);
 		if (r < 0)
 			return r;
 		p += 25 + n;
@@ -226,7 +270,7 @@ static int replay(struct wh_store *s, int fd, uint64_t generation, struct steps 
 	for (int64_t n; (n = record_read(fd, at, generation, &time, &p)) != 0; at += (uint64_t)n) {
 		if (n < 0)
 			return (int)n;
-		int r = replay_record(s, p, (uint64_t)n, time, steps);
+		int r = record_each(p, (uint64_t)n, time, steps, replay_object, s);
 		free(p);
 		if (r < 0)
 			return r;
@@ -278,13 +322,13 @@ static int recover(struct wh_store *s, const char *boot, struct wh_diag *diag)
 
 /* ---- slots ---- */
 
-static int slot_make(struct wh_store *s, int fd, const char *path)
+static int slot_make(struct wh_store *s, int fd, const char *path, uint64_t from)
 {
 	static const uint8_t zeros[65536];
 	int r = 0;
 	/* Written, not only reserved: the first write to a reserved block changes metadata, and each sync would
 	 * wait for that. */
-	for (uint64_t at = 0; at < s->journal->size && r >= 0; at += sizeof zeros)
+	for (uint64_t at = from; at < s->journal->size && r >= 0; at += sizeof zeros)
 		r = s->io->pwrite(s->io->ctx, fd, path, zeros, sizeof zeros, at);
 	if (r >= 0 && fsync(fd))
 		r = -errno;
@@ -309,14 +353,16 @@ static int slot_take(struct wh_store *s)
 			continue;
 		}
 		bool known = header_read(fd, &j->generation, boot);
-		if (!known || (uint64_t)st.st_size < j->size) {
-			r = slot_make(s, fd, path);
+		if (!known) {
+			r = slot_make(s, fd, path, 0);
 			wh_os_random(&j->generation, sizeof j->generation);
 			if (r >= 0)
 				r = header_write(s->io, fd, path, j->generation, j->boot);
 		} else if (strcmp(boot, j->boot)) { /* of a boot that could not be replayed here */
 			close(fd);
 			continue;
+		} else if ((uint64_t)st.st_size < j->size) { /* what is in it stays */
+			r = slot_make(s, fd, path, (uint64_t)st.st_size);
 		}
 		if (r < 0) {
 			close(fd);
@@ -336,15 +382,93 @@ static int slot_take(struct wh_store *s)
 	return -WH_EMFILE;
 }
 
+static int sync_path(const char *path, int flags)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | flags), r = 0;
+	if (fd < 0)
+		return -errno;
+	if (fsync(fd))
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+/* A branch's file and the folders that lead to it; or, without a file, where it was packed or removed. */
+static int sync_branch(const struct journal *j, const char *name)
+{
+	char path[4300];
+	size_t root = strlen(j->root);
+	snprintf(path, sizeof path, "%srefs/heads/%s", j->root, name);
+	int r = sync_path(path, 0);
+	if (r == -WH_ENOENT || r == -WH_ENOTDIR) {
+		char packed[4300];
+		snprintf(packed, sizeof packed, "%spacked-refs", j->root);
+		r = sync_path(packed, 0);
+		if (r == -WH_ENOENT)
+			r = 0;
+	}
+	for (char *slash; r >= 0 && (slash = strrchr(path, '/')) > path + root;) {
+		*slash = 0;
+		r = sync_path(path, O_DIRECTORY);
+		if (r == -WH_ENOENT || r == -WH_ENOTDIR)
+			r = 0; /* its removal is in the folder above */
+	}
+	return r < 0 ? r : sync_path(j->root, O_DIRECTORY);
+}
+
+static int sync_branches(const struct journal *j, struct steps *steps)
+{
+	int r = 0;
+	if (steps->count)
+		qsort(steps->step, steps->count, sizeof *steps->step, compare_steps);
+	for (size_t i = 0; i < steps->count && r >= 0; i++)
+		if (!i || !wh_streq(steps->step[i].name, steps->step[i - 1].name))
+			r = sync_branch(j, steps->step[i].name);
+	return r;
+}
+
+/* All that is in a full journal gets to the disk without it. */
+static int settle(struct journal *j, uint64_t generation)
+{
+	char objects[4300];
+	uint64_t at = HEADER_SIZE, time;
+	uint8_t *p;
+	int r = 0;
+	struct steps steps = { 0 };
+	struct pack *pack = pack_new();
+	snprintf(objects, sizeof objects, "%sobjects/", j->root);
+	if (!pack)
+		return -WH_ENOMEM;
+	for (int64_t n; r >= 0 && (n = record_read(j->full_fd, at, generation, &time, &p)) != 0;
+	     at += (uint64_t)n) {
+		r = n < 0 ? (int)n : record_each(p, (uint64_t)n, time, &steps, pack_object, pack);
+		if (n > 0)
+			free(p);
+	}
+	if (r >= 0)
+		r = pack_write(pack, j->io, objects);
+	if (r >= 0) {
+		pack_remove_loose(pack, j->io, objects);
+		r = sync_branches(j, &steps);
+	}
+	pack_free(pack);
+	free(steps.step);
+	return r;
+}
+
 static void *empty_full(void *ctx)
 {
 	struct journal *j = ctx;
 	uint64_t generation;
 	char boot[37];
-	j->full_result = j->io->syncfs(j->io->ctx, j->dir);
-	if (j->full_result >= 0 && header_read(j->full_fd, &generation, boot))
-		j->full_result =
-			header_write(j->io, j->full_fd, j->full_path, generation + 1, boot);
+	if (header_read(j->full_fd, &generation, boot)) {
+		j->full_result = settle(j, generation);
+		if (j->full_result < 0)
+			j->full_result = j->io->syncfs(j->io->ctx, j->dir);
+		if (j->full_result >= 0)
+			j->full_result =
+				header_write(j->io, j->full_fd, j->full_path, generation + 1, boot);
+	}
 	close(j->full_fd);
 	return NULL;
 }
@@ -369,12 +493,15 @@ static int turn(struct wh_store *s)
 	slot_path(s, j->slot, j->full_path, sizeof j->full_path);
 	j->fd = -1;
 	s->stats.checkpoints++;
+	/* Who fills one will fill more: fewer and larger packs. */
+	if (!s->config.journal_size && j->size < GROWN_SIZE)
+		j->size *= 2;
 	r = slot_take(s); /* before the other's lock goes: never the same one */
 	if (r < 0) {
 		j->fd = j->full_fd;
 		return r;
 	}
-	j->thread_runs = !pthread_create(&j->thread, NULL, empty_full, j);
+	j->thread_runs = j->io->threads && !pthread_create(&j->thread, NULL, empty_full, j);
 	if (!j->thread_runs)
 		(void)empty_full(j);
 	return 0;
@@ -388,8 +515,11 @@ int journal_open(struct wh_store *s, struct wh_diag *diag)
 		return -WH_ENOMEM;
 	s->journal = j;
 	j->fd = -1;
+	pthread_mutex_init(&j->mutex, NULL);
+	pthread_cond_init(&j->changed, NULL);
 	j->io = s->io;
 	j->dir = s->dir;
+	j->root = s->path;
 	j->size = s->config.journal_size ? s->config.journal_size : DEFAULT_SIZE;
 	const char *boot_file = getenv("WHERRY_STORE_BOOT_ID"); /* for tests of recovery */
 	if (boot_file)
@@ -413,12 +543,89 @@ void journal_close(struct wh_store *s)
 	struct journal *j = s->journal;
 	if (!j)
 		return;
+	(void)journal_wait(s);
 	(void)journal_sync(s);
+	if (j->syncer_runs) {
+		pthread_mutex_lock(&j->mutex);
+		j->sync_state = SYNC_END;
+		pthread_cond_broadcast(&j->changed);
+		pthread_mutex_unlock(&j->mutex);
+		pthread_join(j->syncer, NULL);
+	}
+	pthread_mutex_destroy(&j->mutex);
+	pthread_cond_destroy(&j->changed);
 	wait_full(j);
 	if (j->fd >= 0)
 		close(j->fd);
 	free(j);
 	s->journal = NULL;
+}
+
+/* ---- syncing beside other work ---- */
+
+static void *syncer(void *ctx)
+{
+	struct journal *j = ctx;
+	pthread_mutex_lock(&j->mutex);
+	for (;;) {
+		while (j->sync_state == SYNC_IDLE || j->sync_state == SYNC_DONE)
+			pthread_cond_wait(&j->changed, &j->mutex);
+		if (j->sync_state == SYNC_END)
+			break;
+		int fd = j->fd; /* stays until journal_wait */
+		pthread_mutex_unlock(&j->mutex);
+		int r = j->io->datasync(j->io->ctx, fd, "journal");
+		pthread_mutex_lock(&j->mutex);
+		j->sync_result = r;
+		j->sync_state = SYNC_DONE;
+		pthread_cond_broadcast(&j->changed);
+	}
+	pthread_mutex_unlock(&j->mutex);
+	return NULL;
+}
+
+static void sync_begin(struct wh_store *s)
+{
+	struct journal *j = s->journal;
+	s->stats.syncs++;
+	j->sync_waits = true;
+	/* With nothing else to do, another thread would only be a detour. */
+	if (!j->io->threads || wh_list_empty(&s->staged))
+		return;
+	if (!j->syncer_runs)
+		j->syncer_runs = !pthread_create(&j->syncer, NULL, syncer, j);
+	if (!j->syncer_runs)
+		return;
+	pthread_mutex_lock(&j->mutex);
+	j->sync_state = SYNC_WANTED;
+	pthread_cond_broadcast(&j->changed);
+	pthread_mutex_unlock(&j->mutex);
+}
+
+int journal_wait(struct wh_store *s)
+{
+	struct journal *j = s->journal;
+	int r;
+	if (!j->sync_waits)
+		return 0;
+	pthread_mutex_lock(&j->mutex);
+	if (j->sync_state == SYNC_IDLE) {
+		r = j->io->datasync(j->io->ctx, j->fd, "journal");
+	} else {
+		while (j->sync_state == SYNC_WANTED)
+			pthread_cond_wait(&j->changed, &j->mutex);
+		r = j->sync_result;
+		j->sync_state = SYNC_IDLE;
+	}
+	pthread_mutex_unlock(&j->mutex);
+	j->sync_waits = false;
+	j->unsynced = r < 0;
+	return r;
+}
+
+uint64_t journal_generation(const struct wh_store *s)
+{
+	return s->journal->generation;
 }
 
 /* ---- writing ---- */
@@ -452,36 +659,49 @@ static int append(struct wh_store *s, uint8_t *record, size_t size, bool sync)
 	wh_store_le32(record, (uint32_t)size);
 	wh_store_le64(record + 8, j->generation);
 	wh_store_le64(record + 16, j->time_ns);
-	wh_store_le32(record + 4, wh_crc32c(0, record + 8, size - 8));
+	wh_store_le32(record + 4, checksum(record + 8, size - 8));
 	r = s->io->pwrite(s->io->ctx, j->fd, "journal", record, size, j->at);
-	if (r >= 0 && sync) {
-		r = s->io->datasync(s->io->ctx, j->fd, "journal");
-		s->stats.syncs++;
-	}
 	if (r < 0)
 		return r;
-	j->unsynced = !sync;
+	j->unsynced = true;
+	if (sync)
+		sync_begin(s);
 	j->at += size;
 	s->stats.journal_bytes += size;
 	return 0;
 }
 
-int journal_append(struct wh_store *s, bool sync)
+static void sizes(const struct wh_store *s, size_t *ret_refs, size_t *ret_all, uint32_t *ret_count)
 {
-	struct journal *j = s->journal;
 	size_t size = RECORD_HEAD + 8;
-	uint32_t refs = 0, objects = 0;
+	*ret_count = 0;
 	WH_LIST_FOR_EACH(n, &s->staged_refs) {
 		size += 41 + strlen(WH_LIST_ENTRY(n, struct staged_ref, order)->name);
-		refs++;
+		++*ret_count;
 	}
-	size_t refs_size = size;
+	*ret_refs = size;
 	WH_LIST_FOR_EACH(n, &s->staged) {
 		struct staged *o = WH_LIST_ENTRY(n, struct staged, order);
 		if (o->size <= JOURNAL_OBJECT_MAX)
 			size += 25 + o->size;
 	}
-	bool big = s->need_syncfs || size > j->size - HEADER_SIZE - 2 * RECORD_HEAD;
+	*ret_all = size;
+}
+
+bool journal_is_full_of(const struct wh_store *s)
+{
+	size_t refs, all;
+	uint32_t count;
+	sizes(s, &refs, &all, &count);
+	return s->need_syncfs || all > s->journal->size - HEADER_SIZE - 2 * RECORD_HEAD;
+}
+
+int journal_append(struct wh_store *s, bool sync)
+{
+	size_t refs_size, size;
+	uint32_t refs, objects = 0;
+	sizes(s, &refs_size, &size, &refs);
+	bool big = journal_is_full_of(s);
 	if (big) { /* the objects are there as files: make those durable, then note the refs only */
 		int r = s->io->syncfs(s->io->ctx, s->dir);
 		if (r < 0)
@@ -528,6 +748,17 @@ void journal_note_ref(struct wh_store *s, const char *branch, const git_oid *id)
 	memcpy(p + size + ID_SIZE, id->id, ID_SIZE);
 	(void)append(s, record, RECORD_HEAD + 8 + 41 + size,
 		     false); /* a hint; the next sync takes it along */
+}
+
+void journal_take_back(struct wh_store *s)
+{
+	/* The record may be on the disk already. */
+	WH_LIST_FOR_EACH(n, &s->staged_refs) {
+		struct staged_ref *r = WH_LIST_ENTRY(n, struct staged_ref, order);
+		journal_note_ref(s, r->name, &r->old_id);
+	}
+	(void)journal_sync(
+		s); /* when this fails as well, all that is left is the error that is being told */
 }
 
 int journal_sync(struct wh_store *s)

@@ -15,13 +15,12 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wherry/base/bytes.h>
 #include <zlib.h>
 
 #include "store_priv.h"
 
-/* Up to here a loose object is compressed. A larger tree is mostly hashes, and a larger file waits for gc: what is
- * written at a commit should not take longer than the disk does. */
-#define SMALL 1024u
+#define BLOCK_MAX 65535u /* of a stored deflate block */
 
 static struct staged *find(const struct wh_store *s, const git_oid *id)
 {
@@ -349,34 +348,40 @@ void batch_drop(struct wh_store *s)
 
 /* ---- the disk ---- */
 
-static int deflated(git_object_t type, const void *data, size_t size, uint8_t **ret_out,
-		    size_t *ret_size)
+/* A zlib stream whose blocks are stored: a loose object takes a block of the disk however small it is, so compressing it
+ * would only take time at a commit; `gc` packs and compresses. */
+static int stream_of(git_object_t type, const void *data, size_t size, uint8_t **ret_out,
+		     size_t *ret_size)
 {
 	char header[64];
-	size_t n = header_of(type, size, header, sizeof header);
-	z_stream z = { 0 };
-	if (deflateInit(&z, size <= SMALL ? 1 : 0) != Z_OK)
+	size_t n = header_of(type, size, header, sizeof header), total = n + size, done = 0, at = 2;
+	uint8_t *out = malloc(total + (total / BLOCK_MAX + 1) * 5 + 6);
+	if (!out)
 		return -WH_ENOMEM;
-	size_t room = deflateBound(&z, n + size) + 64;
-	uint8_t *out = malloc(room);
-	if (!out || size > UINT32_MAX / 2) {
-		deflateEnd(&z);
-		free(out);
-		return out ? -WH_EFBIG : -WH_ENOMEM;
-	}
-	z.next_out = out;
-	z.avail_out = (uInt)room;
-	z.next_in = (Bytef *)header;
-	z.avail_in = (uInt)n;
-	int r = deflate(&z, Z_NO_FLUSH);
-	z.next_in = (Bytef *)(uintptr_t)data;
-	z.avail_in = (uInt)size;
-	if (r == Z_OK)
-		r = deflate(&z, Z_FINISH);
-	*ret_size = room - z.avail_out;
-	deflateEnd(&z);
-	wh_assert(r == Z_STREAM_END);
+	out[0] = 0x78; /* deflate, 32 KiB window, fastest: as zlib has it for level 0 */
+	out[1] = 0x01;
+	do {
+		size_t block = total - done < BLOCK_MAX ? total - done : BLOCK_MAX, head = 0;
+		out[at] = done + block == total; /* the last one; stored */
+		wh_store_le16(out + at + 1, (uint16_t)block);
+		wh_store_le16(out + at + 3, (uint16_t)~block);
+		at += 5;
+		if (!done) { /* the header is shorter than a block */
+			head = n;
+			memcpy(out + at, header, n);
+		}
+		if (size)
+			memcpy(out + at + head, (const uint8_t *)data + (done + head - n),
+			       block - head);
+		at += block;
+		done += block;
+	} while (done < total);
+	uLong sum = adler32_z(adler32_z(1, (const Bytef *)header, n), data, size);
+	if (!size) /* zlib answers 1 for no buffer */
+		sum = adler32_z(1, (const Bytef *)header, n);
+	wh_store_be32(out + at, (uint32_t)sum);
 	*ret_out = out;
+	*ret_size = at + 4;
 	return 0;
 }
 
@@ -387,7 +392,7 @@ int object_write_loose(struct wh_store *s, const git_oid *id, git_object_t type,
 	uint8_t *out;
 	size_t out_size;
 	loose_path(s, id, path, sizeof path);
-	int r = deflated(type, data, size, &out, &out_size);
+	int r = stream_of(type, data, size, &out, &out_size);
 	if (r < 0)
 		return r;
 	r = s->io->create(s->io->ctx, path, out, out_size, sync);

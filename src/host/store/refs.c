@@ -4,12 +4,21 @@
  *
  * Our locks are links of one file for each open store, `wherry/lock-PID-N`, on which it holds a flock(2). So a lock is
  * made in one step, and one that a killed process left is known for what it is: a file of ours that nobody holds. The new
- * value is written to a file in `wherry/` and renamed over the branch while the lock is there.
+ * value is written to a file in `wherry/` that then changes names with the branch's while the lock is there.
+ *
+ * The file that was the branch's is kept as its spare and written again at the next commit: making, allocating and freeing a
+ * file took a third of a commit. Three things must hold before it is written:
+ *   - nobody reads it. A reader may have opened it while it was the branch's; a write lease is given only when nobody has
+ *     it open, and holds off who comes late until the value is whole.
+ *   - it has no other name (a copy of the repository made of hard links).
+ *   - what is in it is a value that the present journal knows for this branch. After a power cut the disk may still have the
+ *     old content under the branch's name; replay then goes on from there. So a spare ends with the journal's generation.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -157,9 +166,20 @@ static int lock_file(struct wh_store *s)
 	return -WH_EBUSY;
 }
 
+static void values_remove(struct wh_store *s, const char *value_path)
+{
+	char path[4700];
+	for (unsigned i = 0; i < SPARES; i++) {
+		snprintf(path, sizeof path, "%s%u", value_path, i);
+		(void)s->io->unlink(s->io->ctx, path);
+	}
+}
+
 void ref_close(struct wh_store *s)
 {
 	if (s->lock_fd >= 0) {
+		values_remove(s, s->value_path);
+		memset(s->spare, 0, sizeof s->spare);
 		(void)s->io->unlink(s->io->ctx, s->lock_path);
 		close(s->lock_fd);
 		s->lock_fd = -1;
@@ -220,7 +240,11 @@ int ref_stage(struct wh_store *s, const char *branch, struct staged_ref **ret_re
 	if (taken < 0)
 		return taken;
 	r = calloc(1, sizeof *r);
-	int error = r ? read_disk(s, branch, &r->old_id) : -WH_ENOMEM;
+	int error = r ? read_loose(s, branch, &r->old_id) : -WH_ENOMEM;
+	if (r)
+		r->loose = error >= 0;
+	if (r && error < 0)
+		error = read_disk(s, branch, &r->old_id);
 	if (error == -WH_ENOENT)
 		error = 0;
 	if (error < 0) {
@@ -277,30 +301,74 @@ static int delete_ref(struct wh_store *s, struct staged_ref *r)
 	return error;
 }
 
-int ref_publish(struct wh_store *s, struct staged_ref *r)
+/* ---- values ---- */
+
+static struct spare *spare_of(struct wh_store *s, const char *branch, char *ret_path, size_t max)
 {
-	char lock[4300], path[4300], text[VALUE_SIZE + 1];
-	if (oid_is_zero(&r->new_id))
-		return delete_ref(s, r);
-	ref_path(s, r->name, ".lock", lock, sizeof lock);
-	ref_path(s, r->name, "", path, sizeof path);
-	git_oid_tostr(text, sizeof text, &r->new_id);
-	text[40] = '\n';
-	int fd = s->io->open_new(s->io->ctx, s->value_path, O_WRONLY);
-	if (fd == -WH_EEXIST) { /* of a rename that failed */
-		(void)s->io->unlink(s->io->ctx, s->value_path);
-		fd = s->io->open_new(s->io->ctx, s->value_path, O_WRONLY);
+	uint32_t h = 2166136261u;
+	for (const char *p = branch; *p; p++)
+		h = (h ^ (unsigned char)*p) * 16777619u;
+	snprintf(ret_path, max, "%s%u", s->value_path, h % SPARES);
+	return &s->spare[h % SPARES];
+}
+
+/* The new value into the spare, if that may be. */
+static int spare_write(struct wh_store *s, const char *path, const char *text)
+{
+	struct stat st;
+	int fd = open(path, O_RDWR | O_CLOEXEC), r = -WH_EBUSY;
+	if (fd < 0)
+		return -errno;
+	/* Who comes late is announced by a signal that nobody minds, instead of one that kills. */
+	if (!fstat(fd, &st) && st.st_nlink == 1 && st.st_size == VALUE_SIZE &&
+	    !fcntl(fd, F_SETSIG, SIGURG) && !fcntl(fd, F_SETLEASE, F_WRLCK))
+		r = s->io->pwrite(s->io->ctx, fd, path, text, VALUE_SIZE, 0);
+	close(fd); /* and the lease ends */
+	return r;
+}
+
+static int value_write(struct wh_store *s, const char *path, const char *text)
+{
+	int fd = s->io->open_new(s->io->ctx, path, O_WRONLY);
+	if (fd == -WH_EEXIST) { /* of another branch, or of a rename that failed */
+		(void)s->io->unlink(s->io->ctx, path);
+		fd = s->io->open_new(s->io->ctx, path, O_WRONLY);
 	}
 	if (fd < 0)
 		return fd;
-	int error = s->io->pwrite(s->io->ctx, fd, s->value_path, text, VALUE_SIZE, 0);
+	int r = s->io->pwrite(s->io->ctx, fd, path, text, VALUE_SIZE, 0);
 	close(fd);
+	return r;
+}
+
+int ref_publish(struct wh_store *s, struct staged_ref *r)
+{
+	char path[4300], value[4400], text[VALUE_SIZE + 1];
+	if (oid_is_zero(&r->new_id))
+		return delete_ref(s, r);
+	struct spare *spare = spare_of(s, r->name, value, sizeof value);
+	uint64_t generation = journal_generation(s);
+	ref_path(s, r->name, "", path, sizeof path);
+	git_oid_tostr(text, sizeof text, &r->new_id);
+	text[40] = '\n';
+	bool usable =
+		spare->there && spare->generation == generation && wh_streq(spare->name, r->name);
+	spare->there = false;
+	int error = usable ? spare_write(s, value, text) : -WH_ENOENT;
+	if (error < 0)
+		error = value_write(s, value, text);
 	if (error < 0)
 		return error;
-	error = s->io->rename(s->io->ctx, s->value_path, path);
+	if (r->loose && s->io->exchange(s->io->ctx, value, path) >= 0) {
+		spare->there = true;
+		spare->generation = generation;
+		memcpy(spare->name, r->name, sizeof spare->name);
+		return 0;
+	}
+	error = s->io->rename(s->io->ctx, value, path);
 	if (error == -WH_EISDIR || error == -WH_ENOTEMPTY) {
 		(void)nftw(path, remove_empty, 16, FTW_DEPTH | FTW_PHYS);
-		error = s->io->rename(s->io->ctx, s->value_path, path);
+		error = s->io->rename(s->io->ctx, value, path);
 	}
 	return error; /* ref_unstage gives the lock back */
 }
@@ -337,7 +405,7 @@ static void remove_left(struct wh_store *s)
 		if (is_left(fd)) {
 			(void)s->io->unlink(s->io->ctx, path);
 			strncat(path, ".value", sizeof path - strlen(path) - 1);
-			(void)s->io->unlink(s->io->ctx, path);
+			values_remove(s, path);
 		}
 		close(fd);
 	}

@@ -152,13 +152,14 @@ static void told(struct wh_store *s, const struct staged_ref *r)
 	watch_told(s, r->name, &r->old_id, &r->new_id);
 }
 
-/* Large batches go to the disk as they come, without the journal. */
-static int write_objects(struct wh_store *s, struct wh_diag *diag)
+/* Large objects are not in the journal: they are synced before it. */
+static int write_objects(struct wh_store *s, bool large, struct wh_diag *diag)
 {
 	WH_LIST_FOR_EACH(n, &s->staged) {
 		struct staged *o = WH_LIST_ENTRY(n, struct staged, order);
-		int r = object_write_loose(s, &o->id, o->type, o->data, o->size,
-					   o->size > JOURNAL_OBJECT_MAX);
+		if ((o->size > JOURNAL_OBJECT_MAX) != large)
+			continue;
+		int r = object_write_loose(s, &o->id, o->type, o->data, o->size, large);
 		if (r < 0)
 			return wh_diag_set(diag, r, "an object cannot be written: %s",
 					   strerror(-r));
@@ -166,22 +167,38 @@ static int write_objects(struct wh_store *s, struct wh_diag *diag)
 	return 0;
 }
 
-int wh_store_flush(struct wh_store *s, struct wh_diag *diag)
+/* The journal's sync and the small objects go on side by side; both must have ended well. */
+static int make_durable(struct wh_store *s, struct wh_diag *diag)
 {
 	bool lazy = true;
+	WH_LIST_FOR_EACH(n, &s->staged_refs)
+		lazy &= WH_LIST_ENTRY(n, struct staged_ref, order)->lazy;
+	int r = write_objects(s, true, diag);
+	bool small_first = journal_is_full_of(s);
+	if (r >= 0 && small_first)
+		r = write_objects(s, false, diag);
+	if (r < 0)
+		return r;
+	r = journal_append(s, !lazy);
+	int objects = r >= 0 && !small_first ? write_objects(s, false, diag) : 0;
+	int synced = journal_wait(s);
+	if (r >= 0 && (objects < 0 || synced < 0))
+		journal_take_back(s);
+	if (objects < 0)
+		return objects;
+	if (r >= 0)
+		r = synced;
+	return r < 0 ? wh_diag_set(diag, r, "the journal cannot be written: %s", strerror(-r)) : 0;
+}
+
+int wh_store_flush(struct wh_store *s, struct wh_diag *diag)
+{
 	int result = 0;
 	if (wh_list_empty(&s->staged_refs)) {
 		/* Objects without a ref: trees made to be looked at. They stay staged until something refers to them. */
 		return 0;
 	}
-	WH_LIST_FOR_EACH(n, &s->staged_refs)
-		lazy &= WH_LIST_ENTRY(n, struct staged_ref, order)->lazy;
-	int r = write_objects(s, diag);
-	if (r >= 0) {
-		r = journal_append(s, !lazy);
-		if (r < 0)
-			wh_diag_set(diag, r, "the journal cannot be written: %s", strerror(-r));
-	}
+	int r = make_durable(s, diag);
 	if (r < 0) {
 		batch_drop(s);
 		return r;

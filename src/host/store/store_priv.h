@@ -33,7 +33,9 @@ struct store_io {
 	int (*unlink)(void *ctx, const char *path);
 	int (*open_new)(void *ctx, const char *path, int flags); /* O_EXCL */
 	int (*syncfs)(void *ctx, int fd);
+	int (*exchange)(void *ctx, const char *a, const char *b); /* both names at once */
 	void *ctx;
+	bool threads; /* datasync may be called in a thread of its own, beside the others */
 };
 
 extern const struct store_io store_io_linux;
@@ -56,6 +58,7 @@ struct staged_ref {
 	struct wh_list order;
 	git_oid old_id, new_id; /* zero = none */
 	bool locked;            /* NAME.lock is ours */
+	bool loose;             /* the old value is a file of its own */
 	bool lazy;
 	char name[WH_STORE_BRANCH_SIZE_MAX + 1];
 };
@@ -81,6 +84,14 @@ struct head_note { /* what `moved` was last told */
 
 struct journal;
 
+/* The file that a branch's value was in before, to be written again: see refs.c. */
+#define SPARES 16u
+struct spare {
+	bool there;
+	uint64_t generation; /* of the journal; what is in the file is a step in it */
+	char name[WH_STORE_BRANCH_SIZE_MAX + 1];
+};
+
 struct wh_store {
 	git_repository *repo;
 	git_odb *odb;
@@ -95,6 +106,7 @@ struct wh_store {
 	size_t staged_bytes;
 	int lock_fd; /* refs.c: the file whose links are our locks; -1 = not made */
 	char *lock_path, *value_path;
+	struct spare spare[SPARES];
 	bool need_syncfs; /* objects of the batch were written without journal */
 	struct known_commit {
 		git_oid id, tree;
@@ -168,11 +180,28 @@ void ref_close(struct wh_store *s);
 
 int journal_open(struct wh_store *s, struct wh_diag *diag);
 void journal_close(struct wh_store *s);
-/* One record of all that is staged. */
+/* One record of all that is staged. Its sync goes on beside what the caller does next; the record counts when
+ * journal_wait has answered 0. */
 int journal_append(struct wh_store *s, bool sync);
+int journal_wait(struct wh_store *s);
+/* Does what is staged go beside the journal, because it is too much? Then its files must be there before the record. */
+bool journal_is_full_of(const struct wh_store *s);
+/* What is staged will not be: each branch is noted as it is. */
+void journal_take_back(struct wh_store *s);
+uint64_t journal_generation(const struct wh_store *s);
 int journal_sync(struct wh_store *s);
 /* A ref is now what others made it. */
 void journal_note_ref(struct wh_store *s, const char *branch, const git_oid *id);
+
+/* pack.c: of objects, in memory until it is written; for any one thread. `objects` = the folder, with '/' at its end. */
+struct pack;
+struct pack *pack_new(void);
+void pack_free(struct pack *p);
+int pack_add(struct pack *p, git_object_t type, const uint8_t *id, const uint8_t *data,
+	     size_t size);
+int pack_write(struct pack *p, const struct store_io *io, const char *objects);
+/* After pack_write. */
+void pack_remove_loose(struct pack *p, const struct store_io *io, const char *objects);
 
 int tree_get(struct wh_store *s, const git_oid *id, struct wh_store_tree **ret_tree);
 /* A tree that was just made: raw and at are taken over. */
