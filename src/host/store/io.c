@@ -119,6 +119,17 @@ static int io_exchange(void *ctx, const char *a, const char *b)
 	return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) ? -errno : 0;
 }
 
+static int io_sync_path(void *ctx, const char *path, bool folder)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | (folder ? O_DIRECTORY : 0)), r = 0;
+	if (fd < 0)
+		return -errno;
+	if (fsync(fd))
+		r = -errno;
+	close(fd);
+	return r;
+}
+
 const struct store_io store_io_linux = { .create = io_create,
 					 .pwrite = io_pwrite,
 					 .datasync = io_datasync,
@@ -128,5 +139,6 @@ const struct store_io store_io_linux = { .create = io_create,
 					 .open_new = io_open_new,
 					 .syncfs = io_syncfs,
 					 .exchange = io_exchange,
+					 .sync_path = io_sync_path,
 					 .threads = true };
 const struct store_io *store_io_default = &store_io_linux;

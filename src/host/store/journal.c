@@ -43,10 +43,17 @@
 #define DEFAULT_SIZE (4u << 20) /* what a command that makes one commit has to make */
 #define GROWN_SIZE (32u << 20)
 
+#define KNOWN_BRANCHES 64u
+
 struct journal {
+	struct known_branch { /* has a synced record in this generation */
+		uint64_t generation;
+		char name[WH_STORE_BRANCH_SIZE_MAX + 1];
+	} known[KNOWN_BRANCHES];
 	char boot[37];
 	int fd;
 	unsigned slot;
+	char path[4300];
 	uint64_t generation, at, size;
 	uint64_t time_ns; /* of the last record */
 	bool unsynced;
@@ -233,13 +240,43 @@ static int compare_steps(const void *a, const void *b)
 	return r ? r : x->time < y->time ? -1 : x->time > y->time;
 }
 
+static int whole_change(void *ctx, char change, const char *path, const struct wh_store_entry *o,
+			const struct wh_store_entry *n)
+{
+	git_oid id;
+	if (change == '-' || n->mode == WH_STORE_SUBMODULE)
+		return 0;
+	id = oid_of(&n->id);
+	return object_is_whole(ctx, &id) ? 0 : -WH_EIO;
+}
+
+/* Is all there that a commit brought since another, which is whole? */
+static bool is_whole_since(struct wh_store *s, const git_oid *commit, const git_oid *since)
+{
+	git_revwalk *walk = NULL;
+	git_oid at, tree, old_tree = { { 0 } };
+	bool whole = object_is_whole(s, commit) && !git_revwalk_new(&walk, s->repo) &&
+		     !git_revwalk_push(walk, commit);
+	if (whole && !oid_is_zero(since) && object_is_whole(s, since)) {
+		whole = !git_revwalk_hide(walk, since) && commit_tree(s, since, &old_tree) >= 0;
+	}
+	for (int r = 0; whole && (r = git_revwalk_next(&at, walk)) != GIT_ITEROVER;) {
+		struct wh_store_id a = id_of(&old_tree), b;
+		whole = !r && object_is_whole(s, &at) && commit_tree(s, &at, &tree) >= 0;
+		b = id_of(&tree);
+		whole = whole && wh_store_diff(s, &a, &b, whole_change, s) == 0;
+	}
+	git_revwalk_free(walk);
+	return whole;
+}
+
 /* `step` has all steps of one branch in order. */
 static int replay_ref(struct wh_store *s, const struct step *step, size_t count)
 {
 	git_oid now, to;
 	struct staged_ref *ref;
 	bool known = false;
-	int r = ref_stage(s, step->name, &ref, NULL);
+	int r = ref_stage(s, step->name, true, &ref, NULL);
 	if (r < 0)
 		return r;
 	now = ref->old_id;
@@ -248,8 +285,9 @@ static int replay_ref(struct wh_store *s, const struct step *step, size_t count)
 		    !memcmp(now.id, step[i].new_id, ID_SIZE))
 			known = true;
 	memcpy(to.id, step[count - 1].new_id, ID_SIZE);
-	/* A value that names nothing is what a power cut leaves of a file. */
-	if (!known && !oid_is_zero(&now) && object_is_whole(s, &now)) {
+	/* A value that names nothing is what a power cut leaves of a file; one whose objects are not all there, what it
+	 * leaves of a lazy commit. */
+	if (!known && !oid_is_zero(&now) && is_whole_since(s, &now, &to)) {
 		ref_unstage(s, ref);
 		return 0;
 	}
@@ -276,6 +314,25 @@ static int replay(struct wh_store *s, int fd, uint64_t generation, struct steps 
 			return r;
 	}
 	return 0;
+}
+
+/* Loose files that the machine's end left empty: no object is, and `git fsck` would complain of them for ever. */
+static void remove_empty_objects(struct wh_store *s)
+{
+	char path[4700];
+	struct stat st;
+	for (unsigned i = 0; i < 256; i++) {
+		snprintf(path, sizeof path, "%sobjects/%02x", s->path, i);
+		DIR *d = opendir(path);
+		for (struct dirent *e; d && (e = readdir(d));) {
+			snprintf(path, sizeof path, "%sobjects/%02x/%s", s->path, i, e->d_name);
+			if (e->d_name[0] != '.' && !stat(path, &st) && S_ISREG(st.st_mode) &&
+			    !st.st_size)
+				(void)s->io->unlink(s->io->ctx, path);
+		}
+		if (d)
+			closedir(d);
+	}
 }
 
 /* Journals of former boots that nobody holds. */
@@ -308,8 +365,10 @@ static int recover(struct wh_store *s, const char *boot, struct wh_diag *diag)
 		r = replay_ref(s, &steps.step[i], n);
 	}
 	free(steps.step);
-	if (count && r >= 0)
+	if (count && r >= 0) {
+		remove_empty_objects(s);
 		r = s->io->syncfs(s->io->ctx, s->dir);
+	}
 	for (unsigned i = 0; i < count; i++) {
 		if (r >= 0 && header_read(fds[i], &generation, old))
 			r = header_write(s->io, fds[i], path, generation + 1, boot);
@@ -325,16 +384,18 @@ static int recover(struct wh_store *s, const char *boot, struct wh_diag *diag)
 static int slot_make(struct wh_store *s, int fd, const char *path, uint64_t from)
 {
 	static const uint8_t zeros[65536];
+	char folder[4300];
 	int r = 0;
 	/* Written, not only reserved: the first write to a reserved block changes metadata, and each sync would
 	 * wait for that. */
 	for (uint64_t at = from; at < s->journal->size && r >= 0; at += sizeof zeros)
 		r = s->io->pwrite(s->io->ctx, fd, path, zeros, sizeof zeros, at);
-	if (r >= 0 && fsync(fd))
-		r = -errno;
-	if (r >= 0 && fsync(s->dir))
-		r = -errno;
-	return r;
+	if (r >= 0)
+		r = s->io->datasync(s->io->ctx, fd, path);
+	snprintf(folder, sizeof folder, "%swherry", s->path);
+	if (r >= 0)
+		r = s->io->sync_path(s->io->ctx, folder, true);
+	return r < 0 ? r : s->io->sync_path(s->io->ctx, s->path, true);
 }
 
 /* Takes a journal that nobody holds, or makes one. */
@@ -371,6 +432,7 @@ static int slot_take(struct wh_store *s)
 		j->size = (uint64_t)st.st_size > j->size ? (uint64_t)st.st_size : j->size;
 		j->fd = fd;
 		j->slot = slot;
+		memcpy(j->path, path, sizeof path);
 		j->at = HEADER_SIZE;
 		uint8_t *p;
 		for (int64_t n; (n = record_read(fd, j->at, j->generation, &j->time_ns, &p)) > 0;) {
@@ -382,38 +444,27 @@ static int slot_take(struct wh_store *s)
 	return -WH_EMFILE;
 }
 
-static int sync_path(const char *path, int flags)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | flags), r = 0;
-	if (fd < 0)
-		return -errno;
-	if (fsync(fd))
-		r = -errno;
-	close(fd);
-	return r;
-}
-
 /* A branch's file and the folders that lead to it; or, without a file, where it was packed or removed. */
 static int sync_branch(const struct journal *j, const char *name)
 {
 	char path[4300];
 	size_t root = strlen(j->root);
 	snprintf(path, sizeof path, "%srefs/heads/%s", j->root, name);
-	int r = sync_path(path, 0);
+	int r = j->io->sync_path(j->io->ctx, path, false);
 	if (r == -WH_ENOENT || r == -WH_ENOTDIR) {
 		char packed[4300];
 		snprintf(packed, sizeof packed, "%spacked-refs", j->root);
-		r = sync_path(packed, 0);
+		r = j->io->sync_path(j->io->ctx, packed, false);
 		if (r == -WH_ENOENT)
 			r = 0;
 	}
 	for (char *slash; r >= 0 && (slash = strrchr(path, '/')) > path + root;) {
 		*slash = 0;
-		r = sync_path(path, O_DIRECTORY);
+		r = j->io->sync_path(j->io->ctx, path, true);
 		if (r == -WH_ENOENT || r == -WH_ENOTDIR)
 			r = 0; /* its removal is in the folder above */
 	}
-	return r < 0 ? r : sync_path(j->root, O_DIRECTORY);
+	return r < 0 ? r : j->io->sync_path(j->io->ctx, j->root, true);
 }
 
 static int sync_branches(const struct journal *j, struct steps *steps)
@@ -485,7 +536,7 @@ static int turn(struct wh_store *s)
 {
 	struct journal *j = s->journal;
 	wait_full(j);
-	int r = j->unsynced ? s->io->datasync(s->io->ctx, j->fd, "journal") : 0;
+	int r = j->unsynced ? s->io->datasync(s->io->ctx, j->fd, j->path) : 0;
 	if (r < 0)
 		return r;
 	j->unsynced = false;
@@ -574,7 +625,7 @@ static void *syncer(void *ctx)
 			break;
 		int fd = j->fd; /* stays until journal_wait */
 		pthread_mutex_unlock(&j->mutex);
-		int r = j->io->datasync(j->io->ctx, fd, "journal");
+		int r = j->io->datasync(j->io->ctx, fd, j->path);
 		pthread_mutex_lock(&j->mutex);
 		j->sync_result = r;
 		j->sync_state = SYNC_DONE;
@@ -610,7 +661,7 @@ int journal_wait(struct wh_store *s)
 		return 0;
 	pthread_mutex_lock(&j->mutex);
 	if (j->sync_state == SYNC_IDLE) {
-		r = j->io->datasync(j->io->ctx, j->fd, "journal");
+		r = j->io->datasync(j->io->ctx, j->fd, j->path);
 	} else {
 		while (j->sync_state == SYNC_WANTED)
 			pthread_cond_wait(&j->changed, &j->mutex);
@@ -644,7 +695,26 @@ static uint8_t *put_refs(uint8_t *p, struct wh_store *s)
 	return p;
 }
 
-static int append(struct wh_store *s, uint8_t *record, size_t size, bool sync)
+/* A lazy commit's branch may get to the disk before its record and its objects do. Then replay must find what the branch
+ * was: in each generation the first record of a branch is synced, whatever was asked for. */
+static bool first_of_branch(struct wh_store *s, bool mark)
+{
+	struct journal *j = s->journal;
+	bool first = false;
+	WH_LIST_FOR_EACH(n, &s->staged_refs) {
+		struct staged_ref *r = WH_LIST_ENTRY(n, struct staged_ref, order);
+		struct known_branch *k =
+			&j->known[wh_crc32c(0, r->name, strlen(r->name)) % KNOWN_BRANCHES];
+		first |= k->generation != j->generation || !wh_streq(k->name, r->name);
+		if (mark) {
+			k->generation = j->generation;
+			memcpy(k->name, r->name, sizeof k->name);
+		}
+	}
+	return first;
+}
+
+static int append(struct wh_store *s, uint8_t *record, size_t size, bool sync, bool hint)
 {
 	struct journal *j = s->journal;
 	int r = 0;
@@ -660,12 +730,15 @@ static int append(struct wh_store *s, uint8_t *record, size_t size, bool sync)
 	wh_store_le64(record + 8, j->generation);
 	wh_store_le64(record + 16, j->time_ns);
 	wh_store_le32(record + 4, checksum(record + 8, size - 8));
-	r = s->io->pwrite(s->io->ctx, j->fd, "journal", record, size, j->at);
+	r = s->io->pwrite(s->io->ctx, j->fd, j->path, record, size, j->at);
 	if (r < 0)
 		return r;
 	j->unsynced = true;
-	if (sync)
+	if (sync || (!hint && first_of_branch(s, false))) {
+		if (!hint)
+			(void)first_of_branch(s, true);
 		sync_begin(s);
+	}
 	j->at += size;
 	s->stats.journal_bytes += size;
 	return 0;
@@ -728,7 +801,7 @@ int journal_append(struct wh_store *s, bool sync)
 	wh_assert(p == record + size);
 	wh_store_le32(record + RECORD_HEAD, refs);
 	wh_store_le32(record + RECORD_HEAD + 4, objects);
-	int r = append(s, record, size, sync);
+	int r = append(s, record, size, sync, false);
 	free(record);
 	return r;
 }
@@ -746,8 +819,8 @@ void journal_note_ref(struct wh_store *s, const char *branch, const git_oid *id)
 	memcpy(p, branch, size);
 	memcpy(p + size, id->id, ID_SIZE);
 	memcpy(p + size + ID_SIZE, id->id, ID_SIZE);
-	(void)append(s, record, RECORD_HEAD + 8 + 41 + size,
-		     false); /* a hint; the next sync takes it along */
+	(void)append(s, record, RECORD_HEAD + 8 + 41 + size, false,
+		     true); /* a hint; the next sync takes it along */
 }
 
 void journal_take_back(struct wh_store *s)
@@ -766,7 +839,7 @@ int journal_sync(struct wh_store *s)
 	struct journal *j = s->journal;
 	if (!j->unsynced || j->fd < 0)
 		return 0;
-	int r = s->io->datasync(s->io->ctx, j->fd, "journal");
+	int r = s->io->datasync(s->io->ctx, j->fd, j->path);
 	s->stats.syncs++;
 	j->unsynced = r < 0;
 	return r;

@@ -110,12 +110,33 @@ int ref_read(struct wh_store *s, const char *branch, git_oid *ret_id)
 
 /* ---- locks ---- */
 
+/* A power cut may have taken the text of a lock. It still is a link of one of ours. */
+static bool is_link_of_ours(const struct wh_store *s, const struct stat *st)
+{
+	char path[4700];
+	struct stat there;
+	bool same = false;
+	snprintf(path, sizeof path, "%swherry", s->path);
+	DIR *d = opendir(path);
+	for (struct dirent *e; d && !same && (e = readdir(d));) {
+		snprintf(path, sizeof path, "%swherry/%s", s->path, e->d_name);
+		same = !strncmp(e->d_name, "lock-", 5) && !stat(path, &there) &&
+		       there.st_ino == st->st_ino && there.st_dev == st->st_dev;
+	}
+	if (d)
+		closedir(d);
+	return same;
+}
+
 /* Is the open file one of ours whose process ended? Then we hold its flock until it is closed. */
-static bool is_left(int fd)
+static bool is_left(const struct wh_store *s, int fd)
 {
 	char text[sizeof LOCK_TEXT];
-	return pread(fd, text, sizeof text - 1, 0) == sizeof text - 1 &&
-	       !memcmp(text, LOCK_TEXT, sizeof text - 1) && !flock(fd, LOCK_EX | LOCK_NB);
+	struct stat st;
+	ssize_t n = pread(fd, text, sizeof text - 1, 0);
+	bool ours = n == sizeof text - 1 ? !memcmp(text, LOCK_TEXT, sizeof text - 1)
+					 : !n && !fstat(fd, &st) && is_link_of_ours(s, &st);
+	return ours && !flock(fd, LOCK_EX | LOCK_NB);
 }
 
 /* A lock whose maker is dead is taken away. */
@@ -126,7 +147,7 @@ static bool break_stale(struct wh_store *s, const char *path)
 	if (fd < 0)
 		return errno == ENOENT;
 	/* Another may have broken it meanwhile, and the name may be a new lock. */
-	bool gone = is_left(fd) && !fstat(fd, &mine) && !stat(path, &there) &&
+	bool gone = is_left(s, fd) && !fstat(fd, &mine) && !stat(path, &there) &&
 		    mine.st_ino == there.st_ino && s->io->unlink(s->io->ctx, path) >= 0;
 	close(fd);
 	return gone;
@@ -224,7 +245,7 @@ static int lock_take(struct wh_store *s, const char *path, struct wh_diag *diag)
 	return r < 0 ? wh_diag_set(diag, r, "%s cannot be made: %s", path, strerror(-r)) : 0;
 }
 
-int ref_stage(struct wh_store *s, const char *branch, struct staged_ref **ret_ref,
+int ref_stage(struct wh_store *s, const char *branch, bool recovering, struct staged_ref **ret_ref,
 	      struct wh_diag *diag)
 {
 	char path[4300];
@@ -247,6 +268,11 @@ int ref_stage(struct wh_store *s, const char *branch, struct staged_ref **ret_re
 		error = read_disk(s, branch, &r->old_id);
 	if (error == -WH_ENOENT)
 		error = 0;
+	if (error == -WH_EIO &&
+	    recovering) { /* what a power cut leaves of a value; replay knows better */
+		memset(&r->old_id, 0, sizeof r->old_id);
+		error = 0;
+	}
 	if (error < 0) {
 		(void)s->io->unlink(s->io->ctx, path);
 		free(r);
@@ -402,7 +428,7 @@ static void remove_left(struct wh_store *s)
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		if (is_left(fd)) {
+		if (is_left(s, fd)) {
 			(void)s->io->unlink(s->io->ctx, path);
 			strncat(path, ".value", sizeof path - strlen(path) - 1);
 			values_remove(s, path);
@@ -416,12 +442,12 @@ static void remove_left(struct wh_store *s)
 void ref_recover_locks(struct wh_store *s)
 {
 	char path[4300];
-	remove_left(s);
 	snprintf(path, sizeof path, "%srefs/heads", s->path);
 	pthread_mutex_lock(&sweep_mutex);
 	sweep_store = s;
 	(void)nftw(path, sweep, 16, FTW_PHYS);
 	pthread_mutex_unlock(&sweep_mutex);
+	remove_left(s); /* behind the locks, which are known by it */
 }
 
 /* ---- public ---- */
@@ -510,7 +536,7 @@ int wh_store_branch_set(struct wh_store *s, const char *branch, const struct wh_
 		wh_store_id_format(to, hex);
 		return wh_diag_set(diag, -WH_ENOENT, "there is no commit %s", hex);
 	}
-	r = ref_stage(s, branch, &ref, diag);
+	r = ref_stage(s, branch, false, &ref, diag);
 	if (r < 0)
 		return r;
 	if (expected)

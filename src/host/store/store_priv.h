@@ -34,6 +34,7 @@ struct store_io {
 	int (*open_new)(void *ctx, const char *path, int flags); /* O_EXCL */
 	int (*syncfs)(void *ctx, int fd);
 	int (*exchange)(void *ctx, const char *a, const char *b); /* both names at once */
+	int (*sync_path)(void *ctx, const char *path, bool folder);
 	void *ctx;
 	bool threads; /* datasync may be called in a thread of its own, beside the others */
 };
@@ -170,7 +171,8 @@ bool object_is_whole(struct wh_store *s, const git_oid *id);
 void batch_drop(struct wh_store *s);
 
 int ref_read(struct wh_store *s, const char *branch, git_oid *ret_id);
-int ref_stage(struct wh_store *s, const char *branch, struct staged_ref **ret_ref,
+/* recovering: a value that cannot be read counts as none. */
+int ref_stage(struct wh_store *s, const char *branch, bool recovering, struct staged_ref **ret_ref,
 	      struct wh_diag *diag);
 void ref_unstage(struct wh_store *s, struct staged_ref *r); /* gives the lock back */
 int ref_publish(struct wh_store *s, struct staged_ref *r);

@@ -393,7 +393,7 @@ static int publish(struct wh_store *s, const char *branch, const git_oid *commit
 {
 	struct staged_ref *ref;
 	bool before = ref_staged(s, branch) != NULL;
-	int r = ref_stage(s, branch, &ref, diag);
+	int r = ref_stage(s, branch, false, &ref, diag);
 	if (r < 0)
 		return r;
 	r = join(s, &ref->new_id, commit, config, ret_head, diag);
