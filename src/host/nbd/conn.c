@@ -32,6 +32,7 @@ void nbd_send(struct wh_nbd_conn *c, struct nbd_out *out)
 		return;
 	}
 	wh_list_push_back(&c->out, &out->node);
+	c->out_size += out->head_size + out->body_size;
 	if (!c->active && c->config.changed)
 		c->config.changed(c->config.ctx);
 }
@@ -109,10 +110,11 @@ void wh_nbd_conn_sent(struct wh_nbd_conn *c, size_t size)
 		if (c->out_done < o->head_size + o->body_size)
 			break;
 		c->out_done -= o->head_size + o->body_size;
+		c->out_size -= o->head_size + o->body_size;
 		wh_list_remove(&o->node);
 		o->sent(c, o);
 	}
-	wh_assert(!wh_list_empty(&c->out) || !c->out_done);
+	wh_assert(!wh_list_empty(&c->out) || (!c->out_done && !c->out_size));
 	pump(c); /* what waited for room */
 }
 
@@ -254,7 +256,7 @@ static bool step(struct wh_nbd_conn *c)
 		}
 		return p;
 	case NBD_PHASE_REQUEST:
-		if (crowded(c))
+		if (crowded(c) || c->out_size - c->out_done >= NBD_PUSH_SIZE)
 			return false;
 		p = take(c, c->extended ? NBD_EXTENDED_REQUEST_SIZE : NBD_REQUEST_SIZE);
 		if (p)
@@ -324,7 +326,7 @@ void wh_nbd_conn_hang_up(struct wh_nbd_conn *c)
 		wh_list_remove(&o->node);
 		o->sent(c, o);
 	}
-	c->out_done = 0;
+	c->out_done = c->out_size = 0;
 }
 
 void wh_nbd_conn_free(struct wh_nbd_conn *c)

@@ -13,6 +13,9 @@
 #define NBD_RX_SIZE (256u << 10)     /* of a receive buffer: many small writes in one system call */
 #define NBD_RX_ROOM (32u << 10)      /* with less room left, the next buffer is begun */
 #define NBD_CONTROL_MAX (256u << 10) /* answers to options not sent yet; then no option is read */
+/* Replies that are ready go out before more requests are looked at: the client works on them at the same time,
+ * and the data is still in the processor's cache. */
+#define NBD_PUSH_SIZE (256u << 10)
 #define NBD_BLOCK_PREFERRED 4096u
 #define NBD_HEAD_MAX 64u /* largest head of a reply: extended, its offset or error */
 
@@ -98,6 +101,7 @@ struct wh_nbd_conn {
 	/* What goes out. */
 	struct wh_list out;
 	uint64_t out_done; /* bytes of the first one that were sent */
+	uint64_t out_size; /* bytes of all, those included */
 };
 
 /* conn.c */

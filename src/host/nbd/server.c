@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Sockets around connections. One round for a client: receive what fits, let the connection parse it (which
- * may finish requests on the spot), send all replies by one system call.
+ * may finish requests on the spot), send all replies by one system call (large ones at once: NBD_PUSH_SIZE).
  *
  * A client that must wait for the image costs nothing: its connection says `changed` when a reply is there, and
  * the hook before the loop's sleep sends it together with all others.
