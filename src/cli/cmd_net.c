@@ -21,77 +21,34 @@
 #include "net.h"
 
 enum {
-	OPT_PUBLISH = 1,
-	OPT_NETNS,
+	OPT_NETNS = 1,
 	OPT_MTU,
 	OPT_INTERFACE,
-	OPT_DNS,
-	OPT_HOST_LOOPBACK,
-	OPT_NO_OUTBOUND,
-	OPT_NO_IPV6,
 	OPT_MAP_ROOT,
-	OPT_PCAP,
 	OPT_READY_FD,
 	OPT_LISTEN,
 	OPT_PROTOCOL,
-	OPT_ALLOW,
-	OPT_DENY,
 	OPT_NO_SPLICE,
 	OPT_LOOPBACK_PORT,
-	OPT_CONTROL,
 	OPT_JSON,
 	OPT_VERBOSE,
-	OPT_NTP,
 	OPT_LEASE,
-	OPT_SEARCH,
-	OPT_NAME,
-	OPT_SET,
-	OPT_LIMIT,
-	OPT_SETTINGS,
-	OPT_PROXY,
-	OPT_NO_PROXY,
-	OPT_FORWARD,
-	OPT_ACTIVATE,
 };
 
 static const struct cli_option options[] = {
-	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host inside" },
-	{ OPT_FORWARD, "forward", 0, "PORT=HOST:PORT[/udp]",
-	  "lead a port of 10.0.2.2 to the host; unix:PATH, too" },
-	{ OPT_ACTIVATE, "activate", 0, "COMMAND",
-	  "run this when a published port gets its first client, who waits" },
+	GATEWAY_OPTIONS,
+	{ GATEWAY_NAME, "name", 0, "NAME=ADDRESS", "a name that the gateway's DNS answers itself" },
 	{ OPT_NETNS, "netns", 0, "PATH|PID", "attach: the network namespace to serve" },
 	{ OPT_LISTEN, "listen", 0, "[PROTOCOL=]ADDRESS", "serve: unix:PATH, fd:N or stdin" },
 	{ OPT_PROTOCOL, "protocol", 0, "NAME", "serve: qemu, qemu-dgram, vpnkit or vhost-user" },
 	{ OPT_MTU, "mtu", 0, "BYTES", "of the interface, 1280 to 65520 (1500)" },
 	{ OPT_INTERFACE, "interface", 'i', "NAME", "name of the interface (eth0)" },
-	{ OPT_DNS, "dns", 0, "ADDRESS", "server to ask, instead of the host's" },
-	{ OPT_SEARCH, "search", 0, "DOMAINS", "search list for guests, instead of the host's" },
-	{ OPT_NAME, "name", 0, "NAME=ADDRESS", "a name that the gateway's DNS answers itself" },
-	{ OPT_NTP, "ntp", 0, "ADDRESS", "time server that guests are told of" },
 	{ OPT_LEASE, "lease", 0, "MAC=ADDRESS", "the address that this machine gets by DHCP" },
-	{ OPT_HOST_LOOPBACK, "host-loopback", 0, NULL, "10.0.2.2 is the host's 127.0.0.1" },
-	{ OPT_NO_OUTBOUND, "no-outbound", 0, NULL, "nothing but published ports and DNS" },
-	{ OPT_NO_IPV6, "no-ipv6", 0, NULL, "IPv4 only" },
-	{ OPT_ALLOW, "allow", 0, "RULE", "[in:]ADDR[/PREFIX]|NAME[:PORT][/tcp], * = all" },
-	{ OPT_DENY, "deny", 0, "RULE", "the first rule that fits decides" },
 	{ OPT_MAP_ROOT, "map-root", 'r', NULL, "run: be user 0 inside" },
-	{ OPT_PCAP, "pcap", 0, "FILE", "write every frame to FILE" },
 	{ OPT_READY_FD, "ready-fd", 0, "FD", "write a line to FD when the network serves" },
 	{ OPT_LOOPBACK_PORT, "loopback-port", 0, "PORT[:HOST]",
 	  "127.0.0.1:PORT inside is the host's 127.0.0.1:HOST" },
 	{ OPT_NO_SPLICE, "no-splice", 0, NULL, "loopback clients of -p take frames, too" },
-	{ OPT_CONTROL, "control", 0, "PATH",
-	  "socket for expose, rules, flows... (or WHERRY_CONTROL)" },
-	{ OPT_PROXY, "proxy", 0, "URL|env",
-	  "HTTP proxy for ports 80 and 443; env: http_proxy and others" },
-	{ OPT_NO_PROXY, "no-proxy", 0, "LIST", "domains, addresses, networks that go past it" },
-	{ OPT_LIMIT, "limit", 0, "LIMITS",
-	  "of each guest: out|in BYTES a second, connects|flows N" },
-	{ OPT_SETTINGS, "settings", 0, "FOLDER",
-	  "files of requests like --set's, followed as they change" },
-	{ OPT_SET, "set", 0, "REQUEST",
-	  "do this at the start, e.g. 'dns forward corp.test 10.1.1.1'" },
 	{ OPT_JSON, "json", 0, NULL, "rules, flows...: lines of JSON" },
 	{ OPT_VERBOSE, "verbose", 0, NULL, "say what is done" },
 };
@@ -118,8 +75,6 @@ const struct cli_command cli_command_net = {
 	.run = cmd_net,
 };
 
-#define ACTIVATION_MS 60000u /* what clients wait for --activate's doing */
-
 /* A question and its answer through a host's loopback take half of it; a halted processor as long to wake. */
 #define SPIN_NS 50000u
 
@@ -138,40 +93,6 @@ static struct net_control_request request; /* verbs that talk to a running gatew
 
 /* ---- options ---- */
 
-static int address_take(const char *option, const char *text, struct wh_net_ip *ret_ip)
-{
-	uint8_t ip[16];
-	if (inet_pton(AF_INET, text, ip) == 1) {
-		*ret_ip = wh_net_ip4(ip);
-	} else if (inet_pton(AF_INET6, text, ip) == 1) {
-		*ret_ip = wh_net_ip6(ip);
-	} else {
-		cli_error("net: --%s %s is no address", option, text);
-		return CLI_BAD;
-	}
-	return 0;
-}
-
-static int dns_take(struct net_options *o, const char *text)
-{
-	if (o->dns_count == WH_GATEWAY_RESOLVERS_MAX) {
-		cli_error("net: at most %u DNS servers", WH_GATEWAY_RESOLVERS_MAX);
-		return CLI_BAD;
-	}
-	struct wh_net_end *end = &o->dns[o->dns_count++];
-	end->port = 53;
-	return address_take("dns", text, &end->ip);
-}
-
-static int ntp_take(struct net_options *o, const char *text)
-{
-	if (o->ntp_count == WH_GATEWAY_NTP_MAX) {
-		cli_error("net: at most %u time servers", WH_GATEWAY_NTP_MAX);
-		return CLI_BAD;
-	}
-	return address_take("ntp", text, &o->ntp[o->ntp_count++]);
-}
-
 static int number_take(const char *name, const char *text, uint64_t min, uint64_t max,
 		       uint64_t *ret_value)
 {
@@ -184,16 +105,6 @@ static int number_take(const char *name, const char *text, uint64_t min, uint64_
 	*ret_value = value;
 	return 0;
 }
-
-/* Options that are commands of the control. */
-static const struct {
-	int id;
-	const char *command;
-	char separator;
-} command_options[] = {
-	{ OPT_LEASE, "leases fix", '=' }, { OPT_NAME, "dns add", '=' }, { OPT_LIMIT, "limits", 0 },
-	{ OPT_FORWARD, "forward", 0 },    { OPT_SET, NULL, 0 },
-};
 
 static int loopback_port_take(struct net_options *o, const char *text)
 {
@@ -232,24 +143,17 @@ static int option_take(struct net_options *o, int id, const char *value)
 {
 	uint64_t number = 0;
 	int bad = 0;
-	const char **text = id == OPT_NETNS ? &o->netns : id == OPT_SETTINGS ? &o->control.settings
-			    : id == OPT_PCAP	? &o->pcap
-			    : id == OPT_SEARCH	? &o->search
-			    : id == OPT_ACTIVATE ? &o->activate
-			    : id == OPT_INTERFACE ? &o->interface
-						  : NULL;
-	if (text) {
-		*text = value;
-		return 0;
-	}
-	for (unsigned i = 0; i < WH_ARRAY_COUNT(command_options); i++)
-		if (command_options[i].id == id)
-			return net_command_take(&o->control, command_options[i].command, value,
-						command_options[i].separator);
+	if (id == GATEWAY_CONTROL)
+		request.path = value;
+	if (id >= GATEWAY_PUBLISH)
+		return gateway_option_take(&o->gateway, id, value);
 	switch (id) {
-	case OPT_PUBLISH:
-		return list_take("published ports", o->publish, &o->publish_count, NET_PUBLISH_MAX,
-				 value);
+	case OPT_NETNS:
+		o->netns = value;
+		return 0;
+	case OPT_INTERFACE:
+		o->interface = value;
+		return 0;
 	case OPT_MTU:
 		bad = number_take("mtu", value, 1280, WH_TAP_MTU_MAX, &number);
 		o->mtu = (uint32_t)number;
@@ -259,33 +163,12 @@ static int option_take(struct net_options *o, int id, const char *value)
 				 NET_LISTEN_MAX, value);
 	case OPT_PROTOCOL:
 		return net_protocol_take(o, value);
-	case OPT_DNS:
-		return dns_take(o, value);
-	case OPT_PROXY:
-		return net_proxy_take(&o->control, value);
-	case OPT_NO_PROXY:
-		return net_proxy_except(&o->control, value);
-	case OPT_NTP:
-		return ntp_take(o, value);
-	case OPT_HOST_LOOPBACK:
-		o->host_loopback = true;
-		return 0;
-	case OPT_NO_OUTBOUND:
-		o->no_outbound = true;
-		return 0;
-	case OPT_NO_IPV6:
-		o->no_ip6 = true;
-		return 0;
-	case OPT_ALLOW:
-	case OPT_DENY:
-		return net_policy_take(&o->control, id == OPT_DENY, value);
+	case OPT_LEASE:
+		return net_command_take(&o->gateway.control, "leases fix", value, '=');
 	case OPT_LOOPBACK_PORT:
 		return loopback_port_take(o, value);
 	case OPT_NO_SPLICE:
 		o->no_splice = true;
-		return 0;
-	case OPT_CONTROL:
-		o->control.path = request.path = value;
 		return 0;
 	case OPT_JSON:
 		request.json = true;
@@ -343,8 +226,6 @@ static int options_read(struct net_options *o, int argc, char **argv)
 	const char *value = NULL, *verb = NULL;
 	int id;
 	o->ready_fd = -1;
-	o->control.settings_new = wh_gateway_settings_new;
-	o->control.settings_free = wh_gateway_settings_free;
 	cli_parser_init(&parser, &cli_command_net, argc, argv);
 	while ((id = cli_next(&parser, &value)) != CLI_END) {
 		if (id == CLI_BAD || id == CLI_HELP)
@@ -387,62 +268,8 @@ static struct wh_gateway_config gateway_config(const struct net *n)
 {
 	struct wh_gateway_config c = WH_GATEWAY_CONFIG_INIT;
 	c.log = n->log;
-	c.host_loopback = n->options.host_loopback;
-	c.no_outbound = n->options.no_outbound;
-	c.no_ip6 = n->options.no_ip6;
-	c.search = n->options.search;
-	memcpy(c.ntp, n->options.ntp, sizeof c.ntp);
-	c.ntp_count = n->options.ntp_count;
-	memcpy(c.resolvers, n->options.dns, sizeof c.resolvers);
-	c.resolver_count = n->options.dns_count;
+	gateway_options_config(&n->options.gateway, &c);
 	return c;
-}
-
-/* The command of --activate, which ends by itself: a child of our child, so that nobody waits for it. */
-static void activated(void *ctx, uint32_t rule)
-{
-	struct net *n = ctx;
-	char text[16];
-	pid_t pid = fork();
-	if (pid < 0)
-		cli_error("--activate: %s", strerror(errno));
-	if (pid > 0)
-		(void)waitpid(pid, NULL, 0); /* it ends at once */
-	if (pid)
-		return;
-	if (fork())
-		_exit(0);
-	wh_format(text, sizeof text, "%u", rule);
-	(void)setenv("WHERRY_RULE", text, 1); /* the command may do without */
-	(void)setsid();
-	execl("/bin/sh", "sh", "-c", n->options.activate, (char *)NULL);
-	_exit(CLI_NOT_FOUND);
-}
-
-static int publish(struct net *n)
-{
-	struct wh_diag diag = { "" };
-	for (unsigned i = 0; i < n->options.publish_count; i++) {
-		const char *text = n->options.publish[i];
-		struct wh_gateway_rule rule;
-		struct wh_net_end bound;
-		uint32_t id;
-		int error = wh_gateway_rule_parse(text, &rule, &diag);
-		if (n->options.activate) {
-			rule.activated = activated;
-			rule.ctx = n;
-			rule.activation_ms = ACTIVATION_MS;
-		}
-		if (error >= 0)
-			error = wh_gateway_publish(n->gateway, &rule, &id, &bound, &diag);
-		if (error < 0) {
-			cli_error("-p %s: %s", text, diag.text);
-			return CLI_ERROR;
-		}
-		if (n->options.verbose)
-			cli_error("published %s on port %u", text, bound.port);
-	}
-	return CLI_OK;
 }
 
 static int loopback_ports(struct net *n)
@@ -458,18 +285,6 @@ static int loopback_ports(struct net *n)
 		return CLI_ERROR;
 	}
 	return CLI_OK;
-}
-
-static int capture(struct net *n)
-{
-	if (!n->options.pcap)
-		return CLI_OK;
-	int fd = open(n->options.pcap, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	int error = fd < 0 ? -errno : wh_gateway_pcap(n->gateway, fd);
-	if (!error)
-		return CLI_OK;
-	cli_error("--pcap %s: %s", n->options.pcap, strerror(-error));
-	return CLI_ERROR;
 }
 
 static void tap_gone(void *ctx)
@@ -539,14 +354,12 @@ static int gateway_start(struct net *n)
 		return CLI_ERROR;
 	}
 	wh_gateway_dhcp6_enable(n->gateway);
-	int status = publish(n);
-	if (!status)
-		status = loopback_ports(n);
+	int status = loopback_ports(n);
 	if (!status && n->options.serve)
 		status = net_serve_start(&n->options, n->loop, n->gateway);
-	if (!status)
-		status = net_control_start(&n->options.control, n->gateway, n->loop);
-	return status ? status : capture(n);
+	if (status)
+		return status;
+	return gateway_options_start(&n->options.gateway, n->gateway, n->loop, n->options.verbose);
 }
 
 /* Each flow is a descriptor: what we may have, we take. */

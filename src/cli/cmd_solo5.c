@@ -122,23 +122,16 @@ static int attach_network(struct run *r)
 	struct wh_gateway_config config = WH_GATEWAY_CONFIG_INIT;
 	struct wh_gateway_addresses addresses;
 	config.log = r->log;
-	config.host_loopback = r->options.host_loopback;
+	gateway_options_config(&r->options.gateway, &config);
 	config.hostname = r->options.name ? r->options.name : "solo5";
 	int error = wh_gateway_config_addresses(&config, &addresses, &diag);
 	if (error >= 0)
 		error = wh_gateway_new(&config, r->loop, &own.gateway, &diag);
 	if (error >= 0)
 		error = attach_ports(r, addresses.guest_mac);
-	for (unsigned i = 0; error >= 0 && i < r->options.publish_count; i++) {
-		struct wh_gateway_rule rule;
-		struct wh_net_end bound;
-		uint32_t id;
-		error = wh_gateway_rule_parse(r->options.publish[i], &rule, &diag);
-		if (error >= 0)
-			error = wh_gateway_publish(own.gateway, &rule, &id, &bound, &diag);
-	}
 	if (error >= 0)
-		return net_control_start(&r->options.control, own.gateway, r->loop);
+		return gateway_options_start(&r->options.gateway, own.gateway, r->loop,
+					     r->options.verbose);
 	cli_error("network: %s (errno %d)", diag.text, -error);
 	return CLI_ERROR;
 }

@@ -14,9 +14,8 @@
 #include <wherry/tap.h>
 
 #include "cli.h"
-#include "net_control.h"
+#include "gateway_options.h"
 
-#define NET_PUBLISH_MAX 64u
 #define NET_LISTEN_MAX 16u
 #define NET_INSIDE_MAX 64u
 
@@ -29,17 +28,10 @@ struct net_options {
 	} loopback_ports[NET_INSIDE_MAX];
 	unsigned loopback_port_count;
 	const char *protocol; /* of addresses that do not say; NULL = qemu */
-	const char *publish[NET_PUBLISH_MAX];
-	unsigned publish_count;
-	const char *netns, *interface, *pcap;
+	const char *netns, *interface;
 	uint32_t mtu;
-	struct wh_net_end dns[WH_GATEWAY_RESOLVERS_MAX];
-	uint32_t dns_count;
-	const char *search, *activate;
-	struct wh_net_ip ntp[WH_GATEWAY_NTP_MAX];
-	uint32_t ntp_count;
-	bool host_loopback, no_outbound, no_ip6, map_root, verbose;
-	struct net_control_options control;
+	bool map_root, verbose;
+	struct gateway_options gateway;
 	int ready_fd;      /* -1 = none */
 	char *const *argv; /* of the command */
 };
@@ -66,10 +58,6 @@ int net_namespace_enter(int net);
 struct net_inside;
 struct net_inside *net_inside_start(int net);
 int net_inside_socket(void *ctx, int domain);
-
-/* --proxy URL or env, --no-proxy LIST. 0 or CLI_BAD, with a message. */
-int net_proxy_take(struct net_control_options *o, const char *url);
-int net_proxy_except(struct net_control_options *o, const char *list);
 
 /* serve: the protocol's name; CLI_BAD with a message. */
 int net_protocol_take(struct net_options *o, const char *text);

@@ -12,9 +12,8 @@
 #include <wherry/vmm.h>
 
 #include "cli.h"
-#include "net_control.h"
+#include "gateway_options.h"
 
-#define RUN_PUBLISH_MAX 64u
 #define RUN_DISKS_MAX 16u
 #define RUN_VOLUMES_MAX WH_BOOT_MOUNTS_MAX
 #define RUN_ENV_MAX 1024u
@@ -44,8 +43,6 @@ struct run_options {
 	enum wh_vmm_engine engine;
 	enum wh_vmm_sandbox sandbox;
 	uint64_t memory_size;
-	const char *publish[RUN_PUBLISH_MAX];
-	unsigned publish_count;
 	struct run_disk *disks; /* parsed, RUN_DISKS_MAX; NULL = none */
 	unsigned disk_count;
 	struct run_volume *volumes; /* RUN_VOLUMES_MAX; NULL = none */
@@ -53,8 +50,7 @@ struct run_options {
 	unsigned env_count;
 	const char *name;
 	const char *workdir; /* absolute; NULL = / */
-	bool timeline, verbose, host_loopback, here;
-	struct net_control_options control;
+	bool timeline, verbose, here;
 	/* kernels only */
 	const char *initrd, *append, *net, *serial, *vsock, *snapshot;
 	uint64_t net_rate, balloon;
@@ -65,6 +61,7 @@ struct run_options {
 	const char *const *argv; /* of the guest, argv[0] first */
 	int replaced_at;         /* the word of our own argv that this took, and what it was */
 	char *replaced;
+	struct gateway_options gateway;
 	const char *env[RUN_ENV_MAX + 1]; /* NULL-terminated; last: most of it is never touched */
 };
 

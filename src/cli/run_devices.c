@@ -65,43 +65,11 @@ static void *no_memory(void)
 	return NULL;
 }
 
-/* "127.0.0.1:8080" */
-static void show_bound(const struct wh_net_end *end, const char *rule)
-{
-	const uint8_t *b = end->ip.bytes;
-	if (wh_net_ip_is4(&end->ip))
-		cli_error("published %s on %u.%u.%u.%u:%u", rule, b[12], b[13], b[14], b[15],
-			  end->port);
-	else
-		cli_error("published %s on port %u", rule, end->port);
-}
-
-static int publish(struct run *r)
-{
-	struct wh_diag diag = { "" };
-	for (unsigned i = 0; i < r->options.publish_count; i++) {
-		const char *text = r->options.publish[i];
-		struct wh_gateway_rule rule;
-		struct wh_net_end bound;
-		uint32_t id;
-		int error = wh_gateway_rule_parse(text, &rule, &diag);
-		if (error >= 0)
-			error = wh_gateway_publish(r->devices->gateway, &rule, &id, &bound, &diag);
-		if (error < 0) {
-			cli_error("-p %s: %s", text, diag.text);
-			return CLI_ERROR;
-		}
-		if (r->options.verbose || r->options.timeline)
-			show_bound(&bound, text);
-	}
-	return CLI_OK;
-}
-
 static struct wh_gateway_config gateway_config(const struct run *r)
 {
 	struct wh_gateway_config c = WH_GATEWAY_CONFIG_INIT;
 	c.log = r->log;
-	c.host_loopback = r->options.host_loopback;
+	gateway_options_config(&r->options.gateway, &c);
 	c.hostname = r->options.name ? r->options.name
 		     : r->image      ? wh_vmm_image_manifest(r->image)->name
 				     : "linux";
@@ -154,8 +122,8 @@ static int attach_network(struct run *r)
 		cli_error("network: %s (errno %d)", diag.text, -error);
 		return CLI_ERROR;
 	}
-	int status = publish(r);
-	return status ? status : net_control_start(&r->options.control, d->gateway, r->loop);
+	return gateway_options_start(&r->options.gateway, d->gateway, r->loop,
+				     r->options.verbose || r->options.timeline);
 }
 
 /* ---- disks ---- */
@@ -382,10 +350,10 @@ int run_devices_prepare(struct run *r, struct wh_vmm_config *config)
 		config->boot_flags |= WH_BOOT_STDERR_TTY;
 	if (r->options.volume_count)
 		status = prepare_volumes(r, config);
-	if (!status && (r->options.publish_count || (uses & WH_MANIFEST_USES_NET)))
+	if (!status && (r->options.gateway.publish_count || (uses & WH_MANIFEST_USES_NET)))
 		status = prepare_network(r, config);
-	if (!status && !r->devices->network && r->options.control.path) {
-		cli_error("--control: this image has no network");
+	if (!status && !r->devices->network && r->options.gateway.given) {
+		cli_error("options of the network: this image has no network");
 		status = CLI_ERROR;
 	}
 	return status;

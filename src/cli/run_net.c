@@ -152,8 +152,8 @@ int run_net_attach(struct run *r)
 	struct wh_dev_net_config config = { .size = sizeof config, .log = r->log };
 	if (wh_streq(r->options.net, "none"))
 		return CLI_OK;
-	if (r->options.publish_count || r->options.control.path) {
-		cli_error("-p and --control need --net gateway");
+	if (r->options.gateway.given) {
+		cli_error("-p, --control and other options of the gateway need --net gateway");
 		return CLI_ERROR;
 	}
 	int fd = open_end(r);

@@ -9,12 +9,12 @@
 
 #include <wherry/pc.h>
 
+#include "programs.h"
 #include "run.h"
 
 enum {
 	OPT_ENGINE = 1,
 	OPT_MEMORY,
-	OPT_PUBLISH,
 	OPT_DISK,
 	OPT_VOLUME,
 	OPT_ENV,
@@ -23,10 +23,6 @@ enum {
 	OPT_SANDBOX,
 	OPT_TIMELINE,
 	OPT_VERBOSE,
-	OPT_ALLOW,
-	OPT_DENY,
-	OPT_HOST_LOOPBACK,
-	OPT_CONTROL,
 	OPT_INITRD,
 	OPT_APPEND,
 	OPT_CPUS,
@@ -45,11 +41,7 @@ enum {
 static const struct cli_option options[] = {
 	{ OPT_ENGINE, "engine", 0, "ENGINE", "auto, proc (a confined process) or kvm" },
 	{ OPT_MEMORY, "memory", 0, "SIZE", "RAM of the guest: 64M, 2G..." },
-	{ OPT_PUBLISH, "publish", 'p', "HOST:GUEST[/udp]", "lead a port of the host to the guest" },
-	{ OPT_HOST_LOOPBACK, "host-loopback", 0, NULL, "10.0.2.2 is the host's 127.0.0.1" },
-	{ OPT_ALLOW, "allow", 0, "RULE", "network: [in:]ADDR[/PREFIX]|NAME[:PORT][/tcp], * = all" },
-	{ OPT_DENY, "deny", 0, "RULE", "network: the first rule that fits decides" },
-	{ OPT_CONTROL, "control", 0, "PATH", "socket for wherry net rules, flows, expose..." },
+	GATEWAY_OPTIONS,
 	{ OPT_DISK, "disk", 0, "NAME=FILE[,format=raw|qcow2][,ro][,...]",
 	  "a disk, /dev/NAME in the guest" },
 	{ OPT_VOLUME, "volume", 'v', "DIR:PATH[:ro]", "share a folder with the guest" },
@@ -385,6 +377,8 @@ static int take(struct run_options *o, int id, const char *value)
 	static const char *const engines[] = { "auto", "proc", "kvm", NULL };
 	static const char *const levels[] = { "auto", "strict", "minimal", NULL };
 	int choice;
+	if (id >= GATEWAY_PUBLISH)
+		return gateway_option_take(&o->gateway, id, value);
 	switch (id) {
 	case OPT_ENGINE:
 		choice = choose(value, engines, "engine");
@@ -396,13 +390,6 @@ static int take(struct run_options *o, int id, const char *value)
 		return choice < 0 ? choice : 0;
 	case OPT_MEMORY:
 		return take_memory(o, value);
-	case OPT_PUBLISH:
-		if (o->publish_count == RUN_PUBLISH_MAX) {
-			cli_error("more than %u published ports", RUN_PUBLISH_MAX);
-			return CLI_BAD;
-		}
-		o->publish[o->publish_count++] = value;
-		return 0;
 	case OPT_DISK:
 		return add_disk(o, value);
 	case OPT_VOLUME:
@@ -420,15 +407,6 @@ static int take(struct run_options *o, int id, const char *value)
 		return 0;
 	case OPT_HERE:
 		o->here = true;
-		return 0;
-	case OPT_HOST_LOOPBACK:
-		o->host_loopback = true;
-		return 0;
-	case OPT_ALLOW:
-	case OPT_DENY:
-		return net_policy_take(&o->control, id == OPT_DENY, value);
-	case OPT_CONTROL:
-		o->control.path = value;
 		return 0;
 	case OPT_NAME:
 		return take_name(o, value);
@@ -456,7 +434,10 @@ int run_options_read(struct run_options *o, int argc, char **argv)
 		if (id == CLI_BAD || id == CLI_HELP)
 			return id;
 		if (id != CLI_OPERAND) {
-			if (take(o, id, value))
+			int bad = take(o, id, value);
+			if (bad == GATEWAY_ELSEWHERE) /* returns only when it failed */
+				(void)program_exec("run", argv);
+			if (bad)
 				return CLI_BAD;
 			continue;
 		}

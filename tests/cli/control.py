@@ -58,5 +58,42 @@ with tempfile.TemporaryDirectory() as folder:
         status = guest.wait(20)
     check(f"the socket is gone, status {status}", not os.path.exists(path))
 
+    # The options of a gateway that `wherry net` has, too; some of them are in another program than the small one.
+    settings, capture = os.path.join(folder, "settings"), os.path.join(folder, "frames.pcap")
+    os.mkdir(settings)
+    with open(os.path.join(settings, "ports"), "w") as f:
+        f.write("expose 0:80\n")
+    guest = subprocess.Popen([wherry, "run", "--control", path, "--settings", settings, "--forward", "9000=127.0.0.1:9",
+                              "--limit", "connects 7", "--set", "dns add a.test 10.9.9.9", "--proxy", "http://localhost:1",
+                              "--no-proxy", "*.test", "--dns", "127.0.0.9", "--pcap", capture, "--no-outbound", "--no-ipv6",
+                              os.path.join(images, "server")], cwd="/", stdout=subprocess.PIPE, text=True)
+    try:
+        check("the guest started with all options", "serving" in guest.stdout.readline())
+        check("--forward", ask("forwards")[0]["to"] == "127.0.0.1:9")
+        check("--limit", ask("limits")[0]["connects"] == "7" or ask("limits")[0]["connects"] == 7)
+        names = ask("dns")
+        check("--dns", names[0]["resolver"].startswith("127.0.0.9"))
+        check("--set", {"name": "a.test", "address": "10.9.9.9"} in names)
+        proxy = ask("proxy")[0]
+        check("--proxy", proxy["http"].endswith(":1") and proxy["except"] == "*.test")
+        port = int(ask("rules")[0]["host"].rsplit(":", 1)[1])
+        check("a port of --settings serves", request(port, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1."))
+        os.unlink(os.path.join(settings, "ports"))
+        for _ in range(500):
+            if not ask("rules"):
+                break
+            time.sleep(0.02)
+        check("--settings is followed", not ask("rules"))
+    finally:
+        guest.terminate()
+        guest.wait(20)
+    check("--pcap", os.path.getsize(capture) > 200)
+
+    for words, complaint in ((["--settings", "/nowhere"], "/nowhere"), (["--proxy", "http://no.such.host.invalid"], "no.such.host"),
+                             (["--forward", "x"], "forward"), (["--limit", "up 3"], "limits"), (["--dns", "here"], "no address")):
+        p = subprocess.run([wherry, "run", *words, os.path.join(images, "server")], stderr=subprocess.PIPE, text=True, timeout=60)
+        check(f"{words} is refused in a line: {p.stderr!r}",
+              p.returncode == 125 and complaint in p.stderr and p.stderr.count("\n") == 1)
+
 p = subprocess.run([wherry, "run", "--control", "/tmp/none", os.path.join(images, "hello")], stderr=subprocess.PIPE, text=True)
 check("an image without a network", p.returncode == 125 and "no network" in p.stderr)

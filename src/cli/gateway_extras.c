@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* --proxy and --no-proxy of wherry net: the usual variables of the environment, and names of proxies. */
+/* --proxy and --no-proxy: the usual variables of the environment, and names of proxies; --settings. */
 #include <netdb.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "net.h"
+#include "gateway_options.h"
 
 #define URL_SIZE 480 /* a request of the control has room for it */
 
@@ -28,7 +28,7 @@ static int host_resolve(const char *text, size_t size, char *to, size_t to_size)
 	}
 	int error = getaddrinfo(name, NULL, &hints, &list);
 	if (error) {
-		cli_error("net: the proxy %s: %s", name, gai_strerror(error));
+		cli_error("the proxy %s: %s", name, gai_strerror(error));
 		return CLI_BAD;
 	}
 	bool ip6 = list->ai_family == AF_INET6;
@@ -67,7 +67,7 @@ static int url_take(struct net_control_options *o, const char *kind, const char 
 		int n = snprintf(whole, sizeof whole, "%.*s%s%.*s", (int)(host - url), url, address,
 				 (int)(size - name), host + name);
 		if (n < 0 || (size_t)n >= sizeof whole) {
-			cli_error("net: the proxy's URL is too long");
+			cli_error("the proxy's URL is too long");
 			return CLI_BAD;
 		}
 		url = whole;
@@ -76,12 +76,12 @@ static int url_take(struct net_control_options *o, const char *kind, const char 
 	return net_command_take(o, command, url, 0);
 }
 
-int net_proxy_except(struct net_control_options *o, const char *list)
+static int proxy_except(struct net_control_options *o, const char *list)
 {
 	char copy[URL_SIZE];
 	size_t size = strlen(list);
 	if (size >= sizeof copy) {
-		cli_error("net: --no-proxy is longer than %d", URL_SIZE - 1);
+		cli_error("--no-proxy is longer than %d", URL_SIZE - 1);
 		return CLI_BAD;
 	}
 	for (size_t i = 0; i <= size; i++)
@@ -97,7 +97,7 @@ static const char *variable(const char *lower, const char *upper)
 	return value && *value ? value : NULL;
 }
 
-int net_proxy_take(struct net_control_options *o, const char *url)
+static int proxy_take(struct net_control_options *o, const char *url)
 {
 	if (strcmp(url, "env"))
 		return url_take(o, "all", url);
@@ -112,6 +112,18 @@ int net_proxy_take(struct net_control_options *o, const char *url)
 	if (!bad && (https || all))
 		bad = url_take(o, "https", https ? https : all);
 	if (!bad && except)
-		bad = net_proxy_except(o, except);
+		bad = proxy_except(o, except);
 	return bad;
+}
+
+int gateway_extra_take(struct gateway_options *o, int id, const char *value)
+{
+	if (id == GATEWAY_PROXY)
+		return proxy_take(&o->control, value);
+	if (id == GATEWAY_NO_PROXY)
+		return proxy_except(&o->control, value);
+	o->control.settings = value;
+	o->control.settings_new = wh_gateway_settings_new;
+	o->control.settings_free = wh_gateway_settings_free;
+	return 0;
 }
