@@ -163,7 +163,7 @@ class Serve:
         os.close(ready_in)
         if line != b"ready\n":
             raise AssertionError("serve did not start: " + open(self.log).read())
-        self.port = int(re.search(r"published .*[: ](\d+)\n", open(self.log).read()).group(1))
+        self.port = int(re.search(r"published .* on .*[: ](\d+)\n", open(self.log).read()).group(1))
 
     def fetch(self, path):
         return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=30).read()

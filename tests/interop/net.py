@@ -430,7 +430,7 @@ def case_publish(n):
         ports = []
         while len(ports) < 2:
             line = p.stderr.readline() or fail("it ended early")
-            ports += re.findall(r"published .*[: ](\d+)\n", line)
+            ports += re.findall(r"published .* on .*[: ](\d+)\n", line)
         if p.stdout.readline().strip() != "up":
             fail("the server did not start")
         global PORT
@@ -455,7 +455,7 @@ def case_splice(n):
                               "in_loopback_server()"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         kept = PORT
         try:
-            while not (found := re.search(r"published .*[: ](\d+)\n", p.stderr.readline() or fail("it ended early"))):
+            while not (found := re.search(r"published .* on .*[: ](\d+)\n", p.stderr.readline() or fail("it ended early"))):
                 pass
             if p.stdout.readline().strip() != "up":
                 fail("the server did not start")
