@@ -117,6 +117,20 @@ static int parse_member(struct map *m, char *line, char **at)
 	return add(m, line, reference);
 }
 
+/* Objects are known by their sections only. */
+static void add_size(struct map *m, char *file, uint64_t size)
+{
+	struct member *to = find(m, file);
+	size_t length = strlen(file);
+	bool object = length > 2 && !strcmp(file + length - 2, ".o"); /* else: data of the script */
+	if (!to && object && !add(m, file, (char[]){ "" })) {
+		to = &m->members[m->count - 1];
+		to->by = NULL;
+	}
+	if (to)
+		to->size += size;
+}
+
 /* Of the memory map: ` NAME ADDRESS SIZE FILE`, or NAME on a line of its own before the rest. */
 static void parse_section(struct map *m, char *line)
 {
@@ -131,9 +145,8 @@ static void parse_section(struct map *m, char *line)
 	if (strncmp(end, "0x", 2))
 		return;
 	uint64_t size = strtoull(end, &end, 16);
-	struct member *to = find(m, skip_spaces(end));
-	if (to && start)
-		to->size += size;
+	if (start && size)
+		add_size(m, skip_spaces(end), size);
 }
 
 static const char *last_part(const char *path)
@@ -157,9 +170,10 @@ static bool is_temporary(const char *file)
 /* The name of the source that a temporary object was made of; under LTO they become one. */
 static const char *source_of(const struct map *m, const char *file)
 {
-	for (size_t i = 0; i < m->temporary_count && i < m->source_count; i++)
+	for (size_t i = 0;
+	     i < m->temporary_count && !strstr(file, ".lto.o") && !strstr(file, ".ltrans"); i++)
 		if (!strcmp(m->temporaries[i], file))
-			return last_part(m->sources[i]);
+			return i < m->source_count ? last_part(m->sources[i]) : "embedded-files";
 	return m->source_count == 1 ? last_part(m->sources[0]) : "program";
 }
 
@@ -288,7 +302,7 @@ static unsigned count_members(const char *path)
 
 static void write_units(struct map *m, FILE *to)
 {
-	fprintf(to, "wherry-units 1\navailable %u\n", count_members(m->archive));
+	fprintf(to, "wherry-units 2\navailable %u\n", count_members(m->archive));
 	for (size_t i = 0; i < m->count; i++) {
 		struct member *u = &m->members[i];
 		size_t length;
@@ -297,8 +311,14 @@ static void write_units(struct map *m, FILE *to)
 		bool missing = !member;
 		if (missing)
 			member = member_of(u->file, "libwherry-enosys.a", &length);
-		if (!member || !u->size)
+		if (!u->size)
 			continue;
+		if (!member) {
+			list_name(m, name, sizeof name, u->file);
+			fprintf(to, "part %s %llu", name, (unsigned long long)u->size);
+			write_reference(m, to, u);
+			continue;
+		}
 		unit_name(name, sizeof name, member, length);
 		if (missing)
 			fprintf(to, "missing %s",

@@ -48,11 +48,13 @@ struct cli_command {
 int cmd_run(int argc, char **argv);
 int cmd_cc(int argc, char **argv);
 int cmd_image(int argc, char **argv);
+int cmd_build(int argc, char **argv);
 int cmd_disk(int argc, char **argv);
 int cmd_net(int argc, char **argv);
 int cmd_store(int argc, char **argv);
 extern const struct cli_command cli_command_run;
 extern const struct cli_command cli_command_image;
+extern const struct cli_command cli_command_build;
 extern const struct cli_command cli_command_disk;
 extern const struct cli_command cli_command_net;
 extern const struct cli_command cli_command_store;

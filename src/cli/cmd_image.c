@@ -16,17 +16,20 @@
 #include <wherry/vmm.h>
 
 #include "cli.h"
-#include "units.h"
+#include "image_html.h"
+#include "json_out.h"
+#include "units_file.h"
 
-enum { OPTION_JSON = 1 };
+enum { OPTION_JSON = 1, OPTION_HTML };
 
 static const struct cli_option options[] = {
 	{ OPTION_JSON, "json", 0, NULL, "print one JSON object" },
+	{ OPTION_HTML, "html", 0, "FILE", "write a page that shows it, - = standard output" },
 };
 
 const struct cli_command cli_command_image = {
 	.name = "image",
-	.synopsis = "[--json] IMAGE",
+	.synopsis = "[--json | --html FILE] IMAGE",
 	.summary = "show what is inside an image, and why",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
@@ -40,20 +43,6 @@ struct subject {
 	const struct wh_manifest *manifest;
 	struct units units; /* count 0 and entry NULL: the image has no list */
 };
-
-static void json_string(const char *s)
-{
-	putchar('"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			putchar('\\');
-		if ((unsigned char)*s < 32 || (unsigned char)*s > 126)
-			printf("\\u%04x", (unsigned char)*s);
-		else
-			putchar(*s);
-	}
-	putchar('"');
-}
 
 /* Control characters of a hostile file do not reach a terminal. */
 static void text_string(const char *s)
@@ -93,7 +82,7 @@ static void section_text(const char *name, const struct wh_elf_section *section,
 static void section_json(const char *name, const struct wh_elf_section *section, bool first)
 {
 	printf("%s{\"name\": ", first ? "" : ", ");
-	json_string(name);
+	json_string(stdout, name);
 	printf(", \"size\": %llu, \"flags\": \"%s%s%s\"}", (unsigned long long)section->size,
 	       section->flags & 2 ? "r" : "", section->flags & 1 ? "w" : "",
 	       section->flags & 4 ? "x" : "");
@@ -119,9 +108,9 @@ static void chain_json(const struct units *units, const struct units_entry *e)
 	printf("[");
 	for (uint32_t n = units_chain(units, e, chain); n-- > 0;) {
 		printf("{\"by\": ");
-		json_string(chain[n]->by);
+		json_string(stdout, chain[n]->by);
 		printf(", \"symbol\": ");
-		json_string(chain[n]->symbol);
+		json_string(stdout, chain[n]->symbol);
 		printf("}%s", n ? ", " : "");
 	}
 	printf("]");
@@ -182,9 +171,9 @@ static void print_json(const struct subject *s)
 	const struct wh_manifest *m = s->manifest;
 	bool first = true;
 	printf("{\"image\": ");
-	json_string(s->path);
+	json_string(stdout, s->path);
 	printf(", \"size\": %llu, \"name\": ", (unsigned long long)s->file_size);
-	json_string(m->name);
+	json_string(stdout, m->name);
 	printf(", \"manifest\": {\"version\": %u, \"boot_version\": %u, \"boot_entry\": %llu, "
 	       "\"trap_entry\": %llu, \"memory_default\": %llu, \"memory_min\": %llu, "
 	       "\"stack_size\": %llu}",
@@ -202,7 +191,7 @@ static void print_json(const struct subject *s)
 		if (e->kind != UNITS_UNIT)
 			continue;
 		printf("%s{\"name\": ", first ? "" : ", ");
-		json_string(e->name);
+		json_string(stdout, e->name);
 		printf(", \"size\": %llu, \"why\": ", (unsigned long long)e->size);
 		chain_json(&s->units, e);
 		printf("}");
@@ -215,7 +204,7 @@ static void print_json(const struct subject *s)
 		if (e->kind != UNITS_MISSING)
 			continue;
 		printf("%s{\"call\": ", first ? "" : ", ");
-		json_string(e->name);
+		json_string(stdout, e->name);
 		printf(", \"why\": ");
 		chain_json(&s->units, e);
 		printf("}");
@@ -224,23 +213,7 @@ static void print_json(const struct subject *s)
 	printf("]}\n");
 }
 
-/* The list, if there is one. 0 or a negative error with diag. */
-static int load_units(struct subject *s, char **ret_text, struct wh_diag *diag)
-{
-	struct wh_elf_section section;
-	uint8_t *text = NULL;
-	int error = wh_elf_section_find(&s->elf, WH_MANIFEST_UNITS_SECTION, &section);
-	if (error == -WH_ENOENT)
-		return 0;
-	if (!error)
-		error = wh_elf_section_load(&s->elf, &section, &text);
-	if (error)
-		return wh_diag_set(diag, error, "the unit list cannot be read");
-	*ret_text = (char *)text;
-	return units_parse(*ret_text, &s->units, diag);
-}
-
-static int show(const char *path, bool json)
+static int show(const char *path, bool json, const char *html)
 {
 	struct subject s = { .path = path };
 	struct wh_vmm_image *image = NULL;
@@ -259,11 +232,15 @@ static int show(const char *path, bool json)
 	s.file_size = (uint64_t)st.st_size;
 	struct wh_elf_input input = { .fd = fd, .size = s.file_size };
 	if (wh_vmm_image_open_fd(fd, &image, &diag) || wh_elf_open(&input, &s.elf, &diag) ||
-	    load_units(&s, &text, &diag)) {
+	    units_load(&s.elf, &s.units, &text, &diag)) {
 		cli_error("%s: %s", path, diag.text);
 		goto out;
 	}
 	s.manifest = wh_vmm_image_manifest(image);
+	if (html) {
+		status = image_html_write(html, path, &s.elf, s.manifest, &s.units);
+		goto out;
+	}
 	(json ? print_json : print_text)(&s);
 	status = fflush(stdout) || ferror(stdout) ? CLI_ERROR : CLI_OK;
 out:
@@ -277,7 +254,7 @@ out:
 int cmd_image(int argc, char **argv)
 {
 	struct cli_parser parser;
-	const char *path = NULL, *value;
+	const char *path = NULL, *html = NULL, *value;
 	bool json = false;
 	int id;
 	cli_parser_init(&parser, &cli_command_image, argc, argv);
@@ -288,6 +265,8 @@ int cmd_image(int argc, char **argv)
 			return CLI_OK;
 		if (id == OPTION_JSON)
 			json = true;
+		else if (id == OPTION_HTML)
+			html = value;
 		else if (id == CLI_OPERAND && !path)
 			path = value;
 		else {
@@ -299,5 +278,5 @@ int cmd_image(int argc, char **argv)
 		cli_error("image: which image? (see: wherry image --help)");
 		return CLI_ERROR;
 	}
-	return show(path, json);
+	return show(path, json, html);
 }

@@ -11,6 +11,7 @@ const struct cli_command *const cli_commands[] = {
 
 const struct program cli_programs[] = {
 	{ "cc", "compile and link C programs into images", NULL },
+	{ "build", "make an image from wherry.toml, with a bill of materials", NULL },
 	{ "image", "show what is inside an image, and why", "cc" },
 	{ "disk", "make, describe, change and serve disk images", NULL },
 	{ "net", "give a program, a namespace or machines a network without privileges", NULL },

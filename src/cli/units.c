@@ -44,10 +44,12 @@ static bool parse_line(char *line, struct units_entry *ret_entry)
 		e.kind = UNITS_VIA;
 	else if (!strcmp(kind, "missing"))
 		e.kind = UNITS_MISSING;
+	else if (!strcmp(kind, "part"))
+		e.kind = UNITS_PART;
 	else
 		return false;
 	e.name = next_word(&line);
-	if (e.kind == UNITS_UNIT && !parse_u64(next_word(&line), &e.size))
+	if ((e.kind == UNITS_UNIT || e.kind == UNITS_PART) && !parse_u64(next_word(&line), &e.size))
 		return false;
 	e.by = next_word(&line);
 	e.symbol = next_word(&line);
@@ -72,7 +74,7 @@ int units_parse(char *text, struct units *ret_units, struct wh_diag *diag)
 	uint32_t number = 2;
 	size_t lines = 0;
 	char *line = cut_line(&text);
-	if (!line || strcmp(line, "wherry-units 1"))
+	if (!line || (strcmp(line, "wherry-units 1") && strcmp(line, "wherry-units 2")))
 		return wh_diag_set(diag, -WH_EINVAL, "unit list of an unknown version");
 	line = cut_line(&text);
 	if (!line || strncmp(line, "available ", 10) || !parse_u64(line + 10, &available) ||

@@ -15,12 +15,12 @@
 #define UNITS_ENTRIES_MAX 16384u /* units, members and missing calls; an image has some hundred */
 #define UNITS_CHAIN_MAX 64u      /* links followed from a unit to the program */
 
-enum units_kind { UNITS_UNIT, UNITS_VIA, UNITS_MISSING };
+enum units_kind { UNITS_UNIT, UNITS_VIA, UNITS_MISSING, UNITS_PART };
 
 struct units_entry {
 	enum units_kind kind;
 	const char *name, *by, *symbol; /* point into the text */
-	uint64_t size;                  /* bytes; units only */
+	uint64_t size;                  /* bytes; units and parts only */
 };
 
 struct units {
