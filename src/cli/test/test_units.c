@@ -33,6 +33,21 @@ static void chains(void)
 	CHECK_EQ(units_chain(&units, &units.entry[3], chain), 1);
 }
 
+static void parts(void)
+{
+	const struct units_entry *chain[UNITS_CHAIN_MAX];
+	CHECK_EQ(parse("wherry-units 2\navailable 9\n"
+		       "via libc.a(w.lo) main.c puts\n"
+		       "part libc.a(w.lo) 70 main.c puts\n"
+		       "part main.c 30 - -\n"),
+		 0);
+	CHECK_EQ(units_count(&units, UNITS_PART), 2);
+	CHECK_EQ(units.entry[1].size, 70);
+	CHECK_STR(units.entry[2].by, "-");
+	CHECK_EQ(units_chain(&units, &units.entry[1], chain), 1);
+	CHECK_EQ(parse("wherry-units 2\navailable 9\npart main.c - -\n"), -WH_EINVAL);
+}
+
 static void loops_end(void)
 {
 	const struct units_entry *chain[UNITS_CHAIN_MAX];
@@ -43,7 +58,7 @@ static void loops_end(void)
 static void refusals(void)
 {
 	CHECK_EQ(parse(""), -WH_EINVAL);
-	CHECK_EQ(parse("wherry-units 2\navailable 1\n"), -WH_EINVAL);
+	CHECK_EQ(parse("wherry-units 3\navailable 1\n"), -WH_EINVAL);
 	CHECK_EQ(parse("wherry-units 1\navailable x\n"), -WH_EINVAL);
 	CHECK_EQ(parse("wherry-units 1\navailable 1\nunit a b c d\n"), -WH_EINVAL);
 	CHECK_STR(diag.text, "unit list: line 3 is malformed");
@@ -56,6 +71,7 @@ static void refusals(void)
 int main(void)
 {
 	RUN(chains);
+	RUN(parts);
 	RUN(loops_end);
 	RUN(refusals);
 	units_free(&units);
