@@ -62,6 +62,7 @@ extern const struct cli_command cli_command_store;
 extern const struct cli_command cli_command_ps, cli_command_stop, cli_command_kill,
 	cli_command_pause, cli_command_resume, cli_command_snapshot, cli_command_stats,
 	cli_command_events;
+extern const struct cli_command cli_command_logs, cli_command_console; /* cmd_console.c */
 
 /* Ids that every table may use. */
 #define CLI_END 0        /* no more arguments */

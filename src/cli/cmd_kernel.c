@@ -10,18 +10,16 @@
 #include <wherry/solo5.h>
 
 #include "kernel_serial.h"
+#include "machine_api.h"
+#include "machine_console.h"
 #include "run.h"
 
-#define SNAPSHOT_TRIES 500u
-#define SNAPSHOT_PAUSE_NS 10000000u
 #define COMMAND_LINE_DEFAULT "console=ttyS0"
 
 struct kernel_run {
 	struct run run; /* r->devices and the like are shared with images */
 	struct wh_vmm_kernel *kernel;
 	struct kernel_serial serial;
-	struct wh_loop_timer again; /* of a snapshot, while a device is busy */
-	unsigned tries;
 };
 
 static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
@@ -41,6 +39,7 @@ static void guest_ended(void *ctx, struct wh_vmm_machine *machine, const struct 
 static void serial_text(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size)
 {
 	struct kernel_run *k = ctx;
+	machine_console_output(text, size);
 	kernel_serial_output(&k->serial, text, size);
 }
 
@@ -48,6 +47,7 @@ static void serial_room(void *ctx, struct wh_vmm_machine *machine)
 {
 	struct kernel_run *k = ctx;
 	kernel_serial_room(&k->serial);
+	machine_console_room();
 }
 
 static void quit(void *ctx)
@@ -56,48 +56,32 @@ static void quit(void *ctx)
 	wh_vmm_machine_kill(k->run.machine);
 }
 
-static void grace_over(struct wh_loop_timer *timer)
+static void snapshot_taken(void *ctx, int error, const struct wh_diag *diag)
 {
-	struct run *r = timer->ctx;
-	if (r->options.verbose)
-		cli_error("the guest did not turn itself off within %u s: killing it",
-			  RUN_GRACE_MS / 1000);
-	wh_vmm_machine_kill(r->machine);
-}
-
-/* Devices finish what is under way within moments. */
-static void take_snapshot(struct wh_loop_timer *timer)
-{
-	struct kernel_run *k = timer->ctx;
-	struct wh_diag diag = { "" };
-	int error = wh_vmm_pc_save(k->run.machine, k->run.options.snapshot, &diag);
-	if (error == -WH_EBUSY && k->tries++ < SNAPSHOT_TRIES)
-		wh_loop_timer_start(k->run.loop, &k->again, wh_os_now() + SNAPSHOT_PAUSE_NS);
-	else if (error < 0)
-		cli_error("%s", diag.text);
+	struct run *r = ctx;
+	if (error < 0)
+		cli_error("%s", diag->text);
 	else
-		cli_error("saved the machine to %s", k->run.options.snapshot);
+		cli_error("saved the machine to %s", r->options.snapshot);
 }
 
-/* The first request presses the power button; the second one, or time, ends it. */
+/* The first request to stop presses the power button; the second one, or time, ends it. */
 static void signal_came(struct wh_os_signals *signals, int signal)
 {
 	struct run *r = signals->ctx;
-	if (signal == SIGUSR1) {
-		struct kernel_run *k = WH_CONTAINER_OF(r, struct kernel_run, run);
-		k->tries = 0;
-		wh_loop_timer_init(&k->again, take_snapshot, k);
-		take_snapshot(&k->again);
-		return;
-	}
-	if (r->asked_to_stop) {
-		wh_vmm_machine_kill(r->machine);
-		return;
-	}
-	r->asked_to_stop = true;
-	wh_vmm_machine_signal(r->machine, signal);
-	wh_loop_timer_init(&r->grace, grace_over, r);
-	wh_loop_timer_start(r->loop, &r->grace, wh_os_now() + RUN_GRACE_MS * 1000000ull);
+	struct wh_diag diag = { "" };
+	if (signal != SIGUSR1)
+		run_ask_to_stop(r, signal);
+	else if (run_snapshot(r, r->options.snapshot, snapshot_taken, r, &diag) < 0)
+		cli_error("%s", diag.text);
+}
+
+static size_t type(struct run *r, const char *text, size_t size)
+{
+	struct kernel_run *k = WH_CONTAINER_OF(r, struct kernel_run, run);
+	bool hvc = r->options.serial && wh_streq(r->options.serial, "hvc");
+	return hvc ? run_console_type(r, text, size)
+		   : wh_vmm_pc_serial_input(k->run.machine, text, size);
 }
 
 static int take_signals(struct run *r)
@@ -120,7 +104,7 @@ static int check_options(const struct run_options *o)
 		cli_error("%s is a kernel, which needs the kvm engine", o->image);
 		return CLI_CANNOT_START;
 	}
-	if (o->argv[1] || o->env_count) {
+	if (!o->from && (o->argv[1] || o->env_count)) {
 		cli_error("%s is a kernel: it takes --append TEXT, no arguments or variables",
 			  o->image);
 		return CLI_ERROR;
@@ -131,8 +115,11 @@ static int check_options(const struct run_options *o)
 static int open_kernel(struct kernel_run *k)
 {
 	struct wh_diag diag = { "" };
-	const char *path = k->run.options.image;
-	if (wh_vmm_pc_is_snapshot(path))
+	struct run_options *o = &k->run.options;
+	const char *path = o->image;
+	if (!o->from && wh_vmm_pc_is_snapshot(path))
+		o->from = path;
+	if (o->from)
 		return CLI_OK;
 	int error = wh_vmm_kernel_open(path, &k->kernel, &diag);
 	if (error >= 0)
@@ -165,11 +152,11 @@ static int make_machine(struct kernel_run *k)
 		.exited = guest_ended,
 		.serial = serial_text,
 		.serial_room = serial_room,
-		.from = k->kernel ? NULL : o->image,
+		.from = o->from,
 		.ctx = k,
 	};
 	if (wh_vmm_machine_new_pc(&config, k->kernel, r->loop, &r->machine, &diag) < 0) {
-		cli_error("%s: %s", o->image, diag.text);
+		cli_error("%s: %s", o->from ? o->from : o->image, diag.text);
 		return CLI_ERROR;
 	}
 	status = run_devices_attach(r);
@@ -220,9 +207,11 @@ static int run_guest(struct kernel_run *k)
 	k->serial.ctx = k;
 	if (kernel_serial_begin(&k->serial, r->options.serial) < 0)
 		return CLI_ERROR;
-	if (wh_vmm_machine_start(r->machine, &diag) < 0) {
-		kernel_serial_end(&k->serial);
+	int started = wh_vmm_machine_start(r->machine, &diag);
+	if (started < 0)
 		cli_error("%s", diag.text);
+	if (started < 0 || machine_api_start(r)) {
+		kernel_serial_end(&k->serial);
 		return CLI_ERROR;
 	}
 	int error = wh_loop_run(r->loop);
@@ -236,18 +225,9 @@ static int run_guest(struct kernel_run *k)
 	return report(r);
 }
 
-int cmd_run(int argc, char **argv)
+static int run_kernel(struct kernel_run *k)
 {
-	static struct kernel_run kernel; /* one per process */
-	struct kernel_run *k = &kernel;
 	struct run *r = &k->run;
-	int result = run_options_read(&r->options, argc, argv);
-	if (result != CLI_END)
-		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
-	r->log = (struct wh_log){ .fn = log_line,
-				  .level = r->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
-	if (wh_vmm_solo5_looks_like(r->options.image))
-		return run_solo5(r);
 	r->net_filter = run_net_limited;
 	int status = check_options(&r->options);
 	if (!status)
@@ -266,4 +246,26 @@ int cmd_run(int argc, char **argv)
 	wh_vmm_machine_free(r->machine);
 	run_kernel_devices_end();
 	return status ? status : finished;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	static struct kernel_run kernel; /* one per process */
+	struct kernel_run *k = &kernel;
+	struct run *r = &k->run;
+	int result = run_options_read(&r->options, argc, argv);
+	if (result != CLI_END)
+		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
+	r->log = (struct wh_log){ .fn = log_line,
+				  .level = r->options.verbose ? WH_LOG_INFO : WH_LOG_ERROR };
+	const char *file = r->options.from ? r->options.from : r->options.image;
+	r->title = strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
+	r->console_input = type;
+	int status = machine_api_open(r);
+	if (!status && !r->options.from && wh_vmm_solo5_looks_like(r->options.image))
+		status = run_solo5(r);
+	else if (!status)
+		status = run_kernel(k);
+	machine_api_close(r);
+	return status;
 }

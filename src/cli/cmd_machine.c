@@ -16,11 +16,11 @@
 #include <unistd.h>
 #include <wherry/base/mem.h>
 
+#include "machine_client.h"
 #include "machine_folder.h"
 
 #define REPLY_MAX 16384u
-#define ANSWER_MS 20000 /* a snapshot of a large guest takes seconds */
-#define STOP_MS 15000   /* `wherry run` itself kills after 10 s */
+#define STOP_MS 15000 /* `wherry run` itself kills after 10 s */
 
 enum { OPT_JSON = 1 };
 
@@ -59,72 +59,7 @@ SIMPLE(snapshot, "NAME FILE", "write a machine to a file, from which copies go o
 SIMPLE(stats, "NAME", "figures of a machine, as OpenMetrics", NULL);
 SIMPLE(events, "NAME", "follow what happens to a machine, as JSON lines", "Ends with the machine.");
 
-/* ---- talking ---- */
-
-/* Connected, or -errno. */
-static int connect_to(const char *name)
-{
-	char folder[PATH_MAX];
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	if (machine_folder(folder, sizeof folder, false))
-		return -EINVAL;
-	int n = snprintf(address.sun_path, sizeof address.sun_path, "%s/%s.sock", folder, name);
-	if (n < 0 || (size_t)n >= sizeof address.sun_path || strchr(name, '/'))
-		return -ENOENT;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&address, sizeof address)) {
-		int error = errno;
-		close(fd);
-		return -error;
-	}
-	return fd;
-}
-
-static int no_machine(const char *name, int error)
-{
-	if (error == -ENOENT || error == -ECONNREFUSED)
-		cli_error("there is no machine %s (see: wherry ps)", name);
-	else
-		cli_error("cannot reach machine %s: %s", name, strerror(-error));
-	return CLI_ERROR;
-}
-
-static int ask(int fd, const char *method, const char *path, const char *body)
-{
-	char text[2048];
-	int n = snprintf(text, sizeof text,
-			 "%s %s HTTP/1.1\r\nHost: wherry\r\nContent-Length: %zu\r\n\r\n%s", method,
-			 path, strlen(body), body);
-	if (n < 0 || (size_t)n >= sizeof text)
-		return -ENAMETOOLONG;
-	return send(fd, text, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -EPIPE;
-}
-
-/* Reads to the end. The status and the body, borrowed from `text`; status < 0 = -errno. */
-static int answer(int fd, char *text, size_t size, const char **ret_body)
-{
-	size_t have = 0;
-	int status;
-	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		if (poll(&p, 1, ANSWER_MS) <= 0)
-			return -ETIMEDOUT;
-		ssize_t n = read(fd, text + have, size - 1 - have);
-		if (n < 0)
-			return -errno;
-		have += (size_t)n;
-		if (!n || have == size - 1)
-			break;
-	}
-	text[have] = 0;
-	char *body = strstr(text, "\r\n\r\n");
-	if (!body || sscanf(text, "HTTP/1.1 %d", &status) != 1)
-		return -EPROTO;
-	*ret_body = body + 4;
-	return status;
-}
+/* ---- requests ---- */
 
 /* The text of a member of a flat JSON object. */
 static const char *member(const char *json, const char *name, char *to, size_t size)
@@ -149,15 +84,15 @@ static int request(const char *name, const char *method, const char *path, const
 {
 	char text[REPLY_MAX], message[512];
 	const char *reply = "";
-	int fd = connect_to(name);
+	int fd = machine_connect(name);
 	if (fd < 0)
-		return no_machine(name, fd);
-	int status = ask(fd, method, path, body);
+		return machine_missing(name, fd);
+	int status = machine_ask(fd, method, path, body);
 	if (!status)
-		status = answer(fd, text, sizeof text, &reply);
+		status = machine_answer(fd, text, sizeof text, &reply);
 	close(fd);
 	if (status < 0)
-		return no_machine(name, status);
+		return machine_missing(name, status);
 	if (status != 200) {
 		cli_error("%s: %s", name, member(reply, "error", message, sizeof message));
 		return CLI_ERROR;
@@ -248,9 +183,9 @@ static int cmd_ps(int argc, char **argv)
 	for (int i = 0; i < count; i++) {
 		const char *body;
 		entry[i]->d_name[strlen(entry[i]->d_name) - 5] = 0;
-		int fd = connect_to(entry[i]->d_name);
-		if (fd >= 0 && !ask(fd, "GET", "/v1/machine", "") &&
-		    answer(fd, text, sizeof text, &body) == 200) {
+		int fd = machine_connect(entry[i]->d_name);
+		if (fd >= 0 && !machine_ask(fd, "GET", "/v1/machine", "") &&
+		    machine_answer(fd, text, sizeof text, &body) == 200) {
 			if (json)
 				fputs(body, stdout);
 			else
@@ -272,15 +207,15 @@ static int end_machine(const struct cli_command *command, int argc, char **argv,
 	int status = operands(command, argc, argv, &name, 1, NULL);
 	if (status >= 0)
 		return status;
-	int events = connect_to(name);
+	int events = machine_connect(name);
 	if (events < 0)
-		return no_machine(name, events);
+		return machine_missing(name, events);
 	struct pollfd p = { .fd = events, .events = POLLIN };
 	/* The head of the answer says that it is listened to. */
-	if (ask(events, "GET", "/v1/events", "") || poll(&p, 1, ANSWER_MS) <= 0 ||
+	if (machine_ask(events, "GET", "/v1/events", "") || poll(&p, 1, MACHINE_ANSWER_MS) <= 0 ||
 	    read(events, text, sizeof text) <= 0) {
 		close(events);
-		return no_machine(name, -EPIPE);
+		return machine_missing(name, -EPIPE);
 	}
 	status = request(name, "PUT", path, "", false);
 	while (status == CLI_OK && poll(&p, 1, STOP_MS) > 0 && read(events, text, sizeof text) > 0)
@@ -353,12 +288,12 @@ static int cmd_events(int argc, char **argv)
 	int status = operands(&cli_command_events, argc, argv, &name, 1, NULL);
 	if (status >= 0)
 		return status;
-	int fd = connect_to(name);
+	int fd = machine_connect(name);
 	if (fd < 0)
-		return no_machine(name, fd);
-	if (ask(fd, "GET", "/v1/events", "")) {
+		return machine_missing(name, fd);
+	if (machine_ask(fd, "GET", "/v1/events", "")) {
 		close(fd);
-		return no_machine(name, -EPIPE);
+		return machine_missing(name, -EPIPE);
 	}
 	bool head = true; /* comes in one piece, and first */
 	for (ssize_t n; (n = read(fd, text, sizeof text - 1)) > 0;) {

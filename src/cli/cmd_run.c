@@ -36,27 +36,6 @@ static void serial_text(void *ctx, struct wh_vmm_machine *machine, const char *t
 	(void)wh_os_write_all(STDERR_FILENO, text, size); /* nowhere to complain to */
 }
 
-static void grace_over(struct wh_loop_timer *timer)
-{
-	struct run *r = timer->ctx;
-	if (r->options.verbose)
-		cli_error("the guest did not end within %u s: killing it", RUN_GRACE_MS / 1000);
-	wh_vmm_machine_kill(r->machine);
-}
-
-/* The first request goes to the guest; the second one, or time, ends it. */
-void run_ask_to_stop(struct run *r, int signal)
-{
-	if (r->asked_to_stop) {
-		wh_vmm_machine_kill(r->machine);
-		return;
-	}
-	r->asked_to_stop = true;
-	wh_vmm_machine_signal(r->machine, signal);
-	wh_loop_timer_init(&r->grace, grace_over, r);
-	wh_loop_timer_start(r->loop, &r->grace, wh_os_now() + RUN_GRACE_MS * 1000000ull);
-}
-
 static void signal_came(struct wh_os_signals *signals, int signal)
 {
 	run_ask_to_stop(signals->ctx, signal);
@@ -146,10 +125,11 @@ static int open_image(struct run *r, char **argv)
 	}
 	if (error >= 0)
 		return CLI_OK;
-	if (error == -WH_ENOEXEC && !o->from && looks_like_kernel(o->image)) {
+	if (error == -WH_ENOEXEC && looks_like_kernel(o->from ? o->from : o->image)) {
 		wh_vmm_spare_free(r->config.spare);
 		r->config.spare = NULL;
-		argv[o->replaced_at] = o->replaced;
+		if (!o->from)
+			argv[o->replaced_at] = o->replaced;
 		return program_exec("kernel", argv);
 	}
 	return image_error(r, error, &diag);
@@ -201,6 +181,8 @@ static int run_guest(struct run *r)
 		cli_error("%s", diag.text);
 		return CLI_ERROR;
 	}
+	r->title = wh_vmm_image_manifest(r->image)->name;
+	r->console_input = run_console_type;
 	if (machine_api_start(r)) {
 		wh_vmm_machine_kill(r->machine);
 		return CLI_ERROR;

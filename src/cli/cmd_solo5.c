@@ -13,6 +13,8 @@
 #include <wherry/gateway.h>
 #include <wherry/net_switch.h>
 
+#include "machine_api.h"
+#include "machine_console.h"
 #include "run.h"
 
 #define FINISH_MS 3000u
@@ -38,6 +40,7 @@ static void ended(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm
 
 static void text_came(void *ctx, const char *text, size_t size)
 {
+	machine_console_output(text, size);
 	(void)wh_os_write_all(STDOUT_FILENO, text, size); /* nowhere to complain to */
 }
 
@@ -228,6 +231,9 @@ static int run_guest(struct run *r)
 		cli_error("%s (errno %d)", diag.text, -error);
 		return CLI_ERROR;
 	}
+	r->console_input = NULL; /* it has none */
+	if (machine_api_start(r))
+		return CLI_ERROR;
 	error = wh_loop_run(r->loop);
 	if (error < 0 || !r->ended) {
 		cli_error("cannot wait for the guest (errno %d)", -error);

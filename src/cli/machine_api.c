@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -23,18 +24,25 @@
 #include <wherry/base/errors.h>
 
 #include "machine_api.h"
+#include "machine_console.h"
 #include "machine_folder.h"
 
 #define CLIENTS_MAX 16u   /* more wait in the kernel's queue */
 #define REQUEST_MAX 4096u /* line, headers and body: a path and a few names */
 #define REPLY_MAX 4096u
+#define FAREWELL_MS 1000 /* for a viewer of the console to take the last of it */
 
 struct client {
-	struct wh_loop_fd watch; /* fd < 0: this place is free */
-	bool listens;            /* to events */
+	struct wh_loop_fd watch;            /* fd < 0: this place is free */
+	bool listens;                       /* to events */
+	bool views, follows, types, typing; /* the console; request then holds what is typed */
+	uint64_t seen;
 	uint32_t size;
 	char request[REQUEST_MAX + 1];
 };
+
+/* Waits for the snapshot under way; NULL: nobody does, or it has left. */
+static struct client *waits_for_snapshot;
 
 static struct machine_api {
 	struct run *run; /* NULL = there is none */
@@ -105,7 +113,7 @@ int machine_api_open(struct run *r)
 		return CLI_ERROR;
 	}
 	api.run = r;
-	return CLI_OK;
+	return machine_console_open();
 }
 
 /* ---- clients ---- */
@@ -114,6 +122,8 @@ static void drop(struct client *c)
 {
 	wh_loop_remove(api.run->loop, &c->watch);
 	wh_os_close(&c->watch.fd);
+	if (waits_for_snapshot == c)
+		waits_for_snapshot = NULL;
 	if (api.clients-- == CLIENTS_MAX)
 		(void)wh_loop_modify(api.run->loop, &api.listener, WH_LOOP_READ);
 }
@@ -144,6 +154,14 @@ static void reply(struct client *c, int status, const char *type, const char *bo
 		drop(c);
 }
 
+/* Between quotes of JSON. */
+static void harmless(char *text)
+{
+	for (char *p = text; *p; p++)
+		if (*p == '"' || *p == '\\' || *p < ' ' || *p > '~')
+			*p = '\'';
+}
+
 static void fail(struct client *c, int status, const char *format, ...)
 {
 	char message[512], body[600];
@@ -151,9 +169,7 @@ static void fail(struct client *c, int status, const char *format, ...)
 	va_start(args, format);
 	wh_vformat(message, sizeof message, format, args);
 	va_end(args);
-	for (char *p = message; *p; p++)
-		if (*p == '"' || *p == '\\' || *p < ' ' || *p > '~')
-			*p = '\'';
+	harmless(message);
 	wh_format(body, sizeof body, "{\"error\":\"%s\"}\n", message);
 	reply(c, status, "application/json", body);
 }
@@ -188,16 +204,17 @@ static void event(const char *what, const char *detail)
 
 static void get_machine(struct client *c, const char *body)
 {
-	char text[REPLY_MAX];
+	char text[REPLY_MAX], title[64];
 	struct run *r = api.run;
-	const struct wh_manifest *m = wh_vmm_image_manifest(r->image);
+	wh_format(title, sizeof title, "%s", r->title ? r->title : "");
+	harmless(title);
 	wh_format(text, sizeof text,
 		  "{\"name\":\"%s\",\"state\":\"%s\",\"engine\":\"%s\",\"pid\":%d,"
-		  "\"image\":\"%.63s\",\"memory_bytes\":%llu,\"memory_touched_bytes\":%llu,"
+		  "\"image\":\"%s\",\"memory_bytes\":%llu,\"memory_touched_bytes\":%llu,"
 		  "\"started_s\":%lld}\n",
 		  r->options.name, state_name(),
 		  wh_vmm_machine_engine(r->machine) == WH_VMM_ENGINE_KVM ? "kvm" : "proc",
-		  (int)getpid(), m->name, (unsigned long long)wh_vmm_machine_ram_size(r->machine),
+		  (int)getpid(), title, (unsigned long long)wh_vmm_machine_ram_size(r->machine),
 		  (unsigned long long)wh_vmm_machine_touched(r->machine), (long long)api.started);
 	reply(c, 200, "application/json", text);
 }
@@ -309,6 +326,18 @@ static bool file_of(const char *body, char *to, size_t size)
 	return !body[strspn(body, " \t\r\n")] && to[0] == '/';
 }
 
+static void snapshot_done(void *ctx, int error, const struct wh_diag *diag)
+{
+	struct client *c = waits_for_snapshot;
+	waits_for_snapshot = NULL;
+	if (error >= 0)
+		event("snapshot", "");
+	if (c && error < 0)
+		fail(c, error == -WH_EAGAIN || error == -WH_EBUSY ? 503 : 409, "%s", diag->text);
+	else if (c)
+		get_machine(c, NULL);
+}
+
 static void put_snapshot(struct client *c, const char *body)
 {
 	char path[1024];
@@ -317,23 +346,139 @@ static void put_snapshot(struct client *c, const char *body)
 		fail(c, 400, "the body must be {\"file\":\"/ABSOLUTE/PATH\"}");
 		return;
 	}
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0) {
-		fail(c, 409, errno == EEXIST ? "%s exists already" : "%s cannot be made (errno %d)",
-		     path, errno);
+	struct client *before = waits_for_snapshot;
+	waits_for_snapshot = c;
+	if (run_snapshot(api.run, path, snapshot_done, NULL, &diag) < 0) {
+		waits_for_snapshot = before;
+		fail(c, 409, "%s", diag.text);
+	}
+}
+
+/* ---- the console ---- */
+
+/* What the viewer has not seen, as much as its socket takes. */
+static void show(struct client *c)
+{
+	size_t size;
+	const char *text;
+	while ((text = machine_console_read(&c->seen, &size)), size) {
+		ssize_t n = send(c->watch.fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN) {
+			(void)wh_loop_modify(api.run->loop, &c->watch,
+					     c->watch.events | WH_LOOP_WRITE);
+			return;
+		}
+		if (n < 0) {
+			drop(c);
+			return;
+		}
+		c->seen += (uint64_t)n;
+	}
+	if (c->watch.events & WH_LOOP_WRITE)
+		(void)wh_loop_modify(api.run->loop, &c->watch, c->watch.events & ~WH_LOOP_WRITE);
+	if (!c->follows)
+		drop(c);
+}
+
+static void begin_view(struct client *c, const char *head)
+{
+	send_text(c, head, strlen(head));
+	if (c->watch.fd < 0)
+		return;
+	c->views = true;
+	c->size = 0;
+	c->seen = 0;
+	show(c);
+}
+
+#define VIEW_HEAD                                                       \
+	"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n" \
+	"Connection: close\r\n\r\n"
+
+static void get_console(struct client *c, const char *body)
+{
+	begin_view(c, VIEW_HEAD);
+}
+
+static void follow_console(struct client *c, const char *body)
+{
+	c->follows = true;
+	begin_view(c, VIEW_HEAD);
+}
+
+static void attach_console(struct client *c, const char *body)
+{
+	c->follows = c->types = true;
+	begin_view(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+		      "Upgrade: wherry-console\r\n\r\n");
+}
+
+/* Gives the guest what was typed; reads on when all of it is taken. */
+static void type(struct client *c)
+{
+	struct run *r = api.run;
+	size_t taken = 1;
+	c->typing = true; /* taking some makes room, which is told in between */
+	while (c->size && taken) {
+		taken = r->console_input ? r->console_input(r, c->request, c->size) : c->size;
+		c->size -= (uint32_t)taken;
+		memmove(c->request, c->request + taken, c->size);
+	}
+	c->typing = false;
+	uint32_t events =
+		(c->watch.events & WH_LOOP_WRITE) | (c->size || !c->types ? 0 : WH_LOOP_READ);
+	if (c->watch.fd >= 0 && events != c->watch.events)
+		(void)wh_loop_modify(r->loop, &c->watch, events);
+}
+
+static void viewer_ready(struct client *c, uint32_t events)
+{
+	if (events & WH_LOOP_READ && !c->size) {
+		ssize_t n = recv(c->watch.fd, c->request, REQUEST_MAX, MSG_DONTWAIT);
+		if ((n == 0 && !c->types) || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+			drop(c);
+			return;
+		}
+		if (n == 0)
+			c->types = false; /* has nothing more to say, but may listen */
+		c->size = n > 0 && c->types ? (uint32_t)n : 0;
+		type(c);
+	} else if (events & WH_LOOP_HANGUP) {
+		drop(c);
 		return;
 	}
-	int error = wh_vmm_machine_snapshot(api.run->machine, fd, &diag);
-	if (error >= 0 && fsync(fd))
-		error = wh_diag_set(&diag, -errno, "cannot write %s (errno %d)", path, errno);
-	close(fd);
-	if (error < 0) {
-		(void)unlink(path);
-		fail(c, error == -WH_EAGAIN ? 503 : 409, "%s", diag.text);
-		return;
+	if (events & WH_LOOP_WRITE)
+		show(c);
+}
+
+void machine_api_console_output(void)
+{
+	for (unsigned i = 0; api.client && i < CLIENTS_MAX; i++) {
+		struct client *c = &api.client[i];
+		if (c->watch.fd >= 0 && c->views && !(c->watch.events & WH_LOOP_WRITE))
+			show(c);
 	}
-	event("snapshot", "");
-	get_machine(c, NULL);
+}
+
+void machine_api_console_room(void)
+{
+	for (unsigned i = 0; api.client && i < CLIENTS_MAX; i++) {
+		struct client *c = &api.client[i];
+		if (c->watch.fd >= 0 && c->views && c->size && !c->typing)
+			type(c);
+	}
+}
+
+/* The machine is gone; viewers get the last of it. */
+static void end_views(void)
+{
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &api.client[i];
+		struct pollfd p = { .fd = c->watch.fd, .events = POLLOUT };
+		while (c->watch.fd >= 0 && c->views && c->watch.events & WH_LOOP_WRITE &&
+		       poll(&p, 1, FAREWELL_MS) > 0)
+			show(c);
+	}
 }
 
 static const struct {
@@ -343,6 +488,9 @@ static const struct {
 	{ "GET", "/v1/machine", get_machine },
 	{ "GET", "/v1/metrics", get_metrics },
 	{ "GET", "/v1/events", get_events },
+	{ "GET", "/v1/console", get_console },
+	{ "GET", "/v1/console/follow", follow_console },
+	{ "PUT", "/v1/console/attach", attach_console },
 	{ "PUT", "/v1/machine/pause", put_pause },
 	{ "PUT", "/v1/machine/resume", put_resume },
 	{ "PUT", "/v1/machine/stop", put_stop },
@@ -417,6 +565,10 @@ static void look(struct client *c)
 static void client_ready(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct client *c = watch->ctx;
+	if (c->views) {
+		viewer_ready(c, events);
+		return;
+	}
 	ssize_t n = recv(watch->fd, c->request + c->size, REQUEST_MAX - c->size, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -484,6 +636,8 @@ void machine_api_close(struct run *r)
 		wh_format(how, sizeof how, ",\"kind\":%d,\"value\":%d", (int)r->how.kind,
 			  r->how.value);
 		event("ended", how);
+		end_views();
+		run_snapshot_end();
 	}
 	if (api.socket_path[0])
 		(void)unlink(api.socket_path);

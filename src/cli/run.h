@@ -76,6 +76,9 @@ struct run {
 	struct wh_vmm_image *image; /* NULL: it runs a kernel */
 	struct wh_vmm_machine *machine;
 	struct run_devices *devices;
+	/* For the API of a named machine: what runs in it, for people; types on its console, returns how much was taken. */
+	const char *title;
+	size_t (*console_input)(struct run *r, const char *text, size_t size);
 	/* Puts something between the network device and the gateway; NULL = nothing. */
 	struct wh_net_port *(*net_filter)(struct run *r, struct wh_net_port *port);
 	struct wh_os_signals signals;
@@ -87,13 +90,22 @@ struct run {
 	struct run_options options;
 };
 
-/* Reads argv. CLI_END, or what the command returns at once: CLI_BAD, CLI_HELP. */
-/* As if this signal had come: the guest is asked first. */
+/* As if this signal had come: the first one goes to the guest (kernels: presses the power button); the second one, or time,
+ * ends it. */
 void run_ask_to_stop(struct run *r, int signal);
+/* Reads argv. CLI_END, or what the command returns at once: CLI_BAD, CLI_HELP. */
 int run_options_read(struct run_options *o, int argc, char **argv);
 int run_disk_parse(const char *text, struct run_disk *ret_disk);
 int run_volume_parse(const char *text, struct run_volume *ret_volume);
 int run_store_parse(const char *text, struct run_volume *ret_volume);
+
+/* Writes the machine to a new file; `done` is called then, perhaps before this returns. < 0: not begun, diag says why. */
+int run_snapshot(struct run *r, const char *path,
+		 void (*done)(void *ctx, int error, const struct wh_diag *diag), void *ctx,
+		 struct wh_diag *diag);
+void run_snapshot_end(void); /* the machine has ended */
+/* The virtio console's input, besides our standard input; returns how much was taken. */
+size_t run_console_type(struct run *r, const char *text, size_t size);
 
 /* Runs a Solo5 binary (wherry/solo5.h); returns an exit status. */
 int run_solo5(struct run *r);

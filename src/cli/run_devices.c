@@ -23,11 +23,12 @@
 #include <wherry/dev_rng.h>
 #include <wherry/gateway.h>
 
+#include "machine_console.h"
 #include "programs.h"
 #include "run.h"
 
 /* What the gateway's stack takes from a device. */
-#define OFFLOADS (WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 | WH_NET_LINK_TSO6 | WH_NET_LINK_USO)
+#define OFFLOADS (WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 | WH_NET_LINK_TSO6)
 
 /* How long a client may take to fetch what the guest sent before it ended. */
 #define NETWORK_FINISH_MS 3000u
@@ -294,6 +295,21 @@ static void output_closed(void *ctx, int stream, int error)
 		wh_vmm_machine_signal(r->machine, SIGPIPE);
 }
 
+static void console_copy(void *ctx, const char *text, size_t size)
+{
+	machine_console_output(text, size);
+}
+
+static void console_room(void *ctx)
+{
+	machine_console_room();
+}
+
+size_t run_console_type(struct run *r, const char *text, size_t size)
+{
+	return r->devices->console ? wh_dev_console_type(r->devices->console, text, size) : size;
+}
+
 static int attach_console(struct run *r)
 {
 	struct wh_diag diag = { "" };
@@ -305,6 +321,8 @@ static int attach_console(struct run *r)
 		.log = r->log,
 		.output_closed = output_closed,
 		.ctx = r,
+		.copy = r->options.name ? console_copy : NULL,
+		.room = console_room,
 	};
 	struct winsize window;
 	if (r->console_tty && !ioctl(STDOUT_FILENO, TIOCGWINSZ, &window)) {

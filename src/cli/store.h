@@ -15,8 +15,7 @@ struct store_arguments {
 	const char *listen[8];
 	unsigned listen_count;
 	const char *from; /* --from COMMIT */
-	bool remove, follow, json, read_only, executable, tokens;
-	const char *allow, *ttl;
+	bool remove, follow, json, read_only, executable;
 	char repo[4096];  /* operand 0 without @BRANCH */
 	char branch[201]; /* "main" when not said */
 	bool branch_said;
@@ -42,6 +41,5 @@ int store_gc(struct store_arguments *a);
 int store_fsck(struct store_arguments *a);
 int store_export(struct store_arguments *a);
 int store_stats(struct store_arguments *a);
-int store_token(struct store_arguments *a);
 
 #endif

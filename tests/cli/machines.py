@@ -3,7 +3,7 @@
 """Named machines: ps, pause, resume, stats, events, snapshot, copies of it, stop, kill; names that are taken or left
 over; requests that are none.
 
-usage: machines.py WHERRY FOLDER_OF_IMAGES"""
+usage: machines.py WHERRY FOLDER_OF_IMAGES SCHEMA"""
 import json
 import os
 import re
@@ -15,6 +15,29 @@ import tempfile
 
 wherry, images = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 server = os.path.join(images, "server")
+
+
+with open(sys.argv[3]) as f:
+    schema = json.load(f)["$defs"]
+TYPES = {"object": dict, "string": str, "integer": int}
+
+
+def fits(value, rule):
+    """What of JSON Schema the file uses; anything else in it is an error."""
+    assert set(rule) <= {"type", "required", "additionalProperties", "properties", "enum", "minimum", "pattern", "description"}, rule
+    return (("type" not in rule or type(value) is TYPES[rule["type"]])
+            and ("enum" not in rule or value in rule["enum"])
+            and ("minimum" not in rule or value >= rule["minimum"])
+            and ("pattern" not in rule or re.search(rule["pattern"], value))
+            and all(name in value for name in rule.get("required", ()))
+            and all(name in rule["properties"] and fits(v, rule["properties"][name])
+                    for name, v in (value.items() if isinstance(value, dict) else ())))
+
+
+def parsed(text, what):
+    value = json.loads(text)
+    check(f"{text} is no {what} of the schema", fits(value, schema[what]))
+    return value
 
 
 def check(what, good):
@@ -65,7 +88,7 @@ with tempfile.TemporaryDirectory() as folder:
                 text += more
 
     def state(name):
-        rows = [json.loads(line) for line in run("ps", "--json").splitlines()]
+        rows = [parsed(line, "machine") for line in run("ps", "--json").splitlines()]
         return {r["name"]: r for r in rows}.get(name, {}).get("state")
 
     try:
@@ -79,7 +102,7 @@ with tempfile.TemporaryDirectory() as folder:
 
         events = subprocess.Popen([wherry, "events", "web"], stdout=subprocess.PIPE, text=True, env=env)
         started.append(events)
-        check("it says how it is", json.loads(events.stdout.readline())["event"] == "running")
+        check("it says how it is", parsed(events.stdout.readline(), "event")["event"] == "running")
         run("pause", "web")
         run("pause", "web")
         check("it stands still", state("web") == "paused")
@@ -112,13 +135,22 @@ with tempfile.TemporaryDirectory() as folder:
                     b"PUT /v1/machine/snapshot HTTP/1.1\r\nContent-Length: 99999\r\n\r\n", b"x" * 4096,
                     b"GET /v1/machine HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
             answer = api("web", bad)
+            parsed(answer.split(b"\r\n\r\n", 1)[1], "error")
             check(f"{bad[:40]} got {answer[:60]}", re.match(rb"HTTP/1.1 40[0-9] .*\r\n\r\n\{\"error\":\".*\"\}\n$", answer, re.S))
         check("it still answers", state("web") == "running")
+        # Out of order: what cannot be done now is refused or without effect, and nothing is lost.
+        for path, after in (("resume", "running"), ("pause", "paused"), ("pause", "paused"), ("snapshot", "paused"), ("resume", "running")):
+            body = b'{"file":"%s/order.snap"}' % folder.encode() if path == "snapshot" else b""
+            check("a body of the schema", not body or fits(json.loads(body), schema["snapshot"]))
+            answer = api("web", b"PUT /v1/machine/%s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(body), body))
+            reply = parsed(answer.split(b"\r\n\r\n", 1)[1], "machine")
+            check(f"{path}: {answer}", answer.startswith(b"HTTP/1.1 200") and reply["state"] == after)
+        check("a snapshot of a paused guest is one", os.path.getsize(f"{folder}/order.snap") > 4096)
 
         run("stop", "web")
         check("it has ended", web.wait(30) == 0 or web.returncode == 128 + signal.SIGTERM)
-        names = [json.loads(line)["event"] for line in events.stdout]
-        check(f"events {names}", names == ["paused", "paused", "resumed", "snapshot", "stopping", "ended"])
+        names = [parsed(line, "event")["event"] for line in events.stdout]
+        check(f"events {names}", names == ["paused", "paused", "resumed", "snapshot", "resumed", "paused", "paused", "snapshot", "resumed", "stopping", "ended"])
         check("its name is free", state("web") is None and not os.path.exists(f"{env['WHERRY_MACHINES']}/web.sock"))
         run("kill", "copy0")
         check("killed", copies[0][0].wait(30) == 128 + signal.SIGKILL)

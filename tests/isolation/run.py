@@ -36,6 +36,7 @@ CASES = {
     "overflow_stack": (BROKE, r"fault.*: stack overflow", "guard"),
     "read_outside": (BROKE, r"fault.*read", "outside"),
     "bad_ring": (0, r"the monitor lives", "rings"),
+    "fuzz_rings": (0, r"(?=.*device 1: [1-9])(?=.*device 2: [1-9])(?=.*device 9: [1-9]).*the monitor lives", None),
 }
 # In a virtual machine there is no host kernel behind `syscall`: the instruction faults.
 KVM = {
@@ -242,12 +243,19 @@ def main():
             wanted = KVM[name]
         if wanted is None:
             continue
-        extra = ["--disk", f"ring={disk},format=raw"] if name == "bad_ring" else []
+        extra = ["--disk", f"ring={disk},format=raw"] if name in ("bad_ring", "fuzz_rings") else []
+        if name == "fuzz_rings": # and all other devices; no frame may lead anywhere
+            shared = os.path.join(work.name, "shared")
+            os.makedirs(shared, exist_ok=True)
+            extra += ["-v", f"{shared}:/shared", "-p", "127.0.0.1:0:80", "--deny", "*"]
         status, pattern, protection = wanted
         image = os.path.join(images, name)
         got, text = run(wherry, engine, image, extra)
         good = got == status and re.search(pattern, text, re.S)
         report(name, None if good else f"status {got}, wanted {status} and /{pattern}/: {text.strip()!r}")
+        if name == "fuzz_rings":
+            got, text = run(wherry, engine, image, ["-e", "CONSOLE=1"])
+            report("fuzz_rings of the console", None if got == 7 else f"status {got}")
         if weak and protection:
             env = dict(os.environ, WHERRY_WEAKEN=protection)
             got, text = run(weak, engine, image, extra, env)

@@ -9,12 +9,15 @@ HEAD = r"""# Written by isolation_case.py.
 # TIMEOUT=120
 failed=0
 truncate -s 1M /tmp/ring
+mkdir -p /tmp/shared
 
 # attack IMAGE WEAKNESS STATUS PATTERN: how it ends
 attack()
 {
 	disk=
 	[ $1 = bad_ring ] && disk="--disk ring=/tmp/ring,format=raw"
+	# All devices; no frame may lead anywhere.
+	[ $1 = fuzz_rings ] && disk="--disk ring=/tmp/ring,format=raw -v /tmp/shared:/shared -p 127.0.0.1:8070:80 --deny 0.0.0.0/0"
 	WHERRY_WEAKEN=$2 wherry${2:+-weak} run --engine kvm --memory 4M $disk /bin/$1 >/tmp/o 2>&1
 	status=$?
 	if [ $status = $3 ] && echo "$(tr '\n' ' ' </tmp/o)" | grep -Eq "$4"; then
@@ -44,7 +47,9 @@ never_answers()
 }
 """
 
-TAIL = """never_answers wherry no
+TAIL = """wherry run --engine kvm --memory 4M -e CONSOLE=1 /bin/fuzz_rings >/tmp/o 2>&1
+[ $? = 7 ] && echo "ok fuzz_rings of the console" || failed=1
+never_answers wherry no
 WHERRY_WEAKEN=kill never_answers wherry-weak yes
 exit $failed
 """
@@ -55,6 +60,7 @@ def main():
     run = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run)
     lines = [HEAD]
+    run.CASES["fuzz_rings"] = (0, "device 1: .*the monitor lives", None)
     for name, case in {**run.CASES, **run.KVM, **run.KVM_ONLY}.items():
         if case is None:
             continue

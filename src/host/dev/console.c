@@ -47,6 +47,9 @@ struct wh_dev_console {
 	struct wh_loop *loop;
 	struct stream in, out[2];
 	bool in_ended;
+	bool took_typed;
+	uint32_t typed; /* bytes of wh_dev_console_type that wait */
+	char typed_text[WH_DEV_CONSOLE_TYPED_MAX];
 
 	/* The output chain in hand. */
 	bool have;
@@ -111,6 +114,18 @@ static bool write_now(struct wh_dev_console *c)
 	return true;
 }
 
+static void show_copy(struct wh_dev_console *c)
+{
+	size_t skip = c->now_done;
+	for (uint32_t i = 0; c->c.copy && i < c->now.out_count; i++) {
+		const struct wh_iov *v = &c->now.iov[i];
+		size_t off = skip < v->size ? skip : v->size;
+		skip -= off;
+		if (v->size > off)
+			c->c.copy(c->c.ctx, (const char *)v->base + off, v->size - off);
+	}
+}
+
 /* Takes the next chain in hand; false = none. */
 static bool next_chain(struct wh_dev_console *c)
 {
@@ -129,6 +144,8 @@ static bool next_chain(struct wh_dev_console *c)
 	c->now_to = header.stream == WH_CONSOLE_STDOUT   ? &c->out[0]
 		    : header.stream == WH_CONSOLE_STDERR ? &c->out[1]
 							 : 0;
+	if (c->now_to)
+		show_copy(c);
 	return true;
 }
 
@@ -171,6 +188,14 @@ static void out_ready(struct wh_loop_fd *watch, uint32_t events)
 static ssize_t read_in(struct wh_dev_console *c, const struct wh_virtq_chain *chain)
 {
 	struct pollfd p = { .fd = c->in.fd, .events = POLLIN };
+	if (c->typed) {
+		const struct wh_iov *to = &chain->iov[chain->out_count];
+		size_t n = wh_iov_write(to, chain->in_count, 0, c->typed_text, c->typed);
+		c->typed -= (uint32_t)n;
+		memmove(c->typed_text, c->typed_text + n, c->typed);
+		c->took_typed = true;
+		return (ssize_t)n;
+	}
 	if (c->in.fd < 0)
 		return 0;
 	if (!c->in.file && poll(&p, 1, 0) == 0)
@@ -204,6 +229,23 @@ static void receive(struct wh_dev_console *c)
 		c->in.file = true;
 		receive(c);
 	}
+	bool took = c->took_typed;
+	c->took_typed = false;
+	if (took && c->c.room)
+		c->c.room(c->c.ctx);
+}
+
+size_t wh_dev_console_type(struct wh_dev_console *c, const char *text, size_t size)
+{
+	size_t room = sizeof c->typed_text - c->typed;
+	if (c->in_ended)
+		return size; /* nobody will read it */
+	if (size > room)
+		size = room;
+	memcpy(c->typed_text + c->typed, text, size);
+	c->typed += (uint32_t)size;
+	receive(c);
+	return size;
 }
 
 static void in_ready(struct wh_loop_fd *watch, uint32_t events)

@@ -55,6 +55,8 @@ struct vmm_engine_ops {
 	/* Brings the guest to where RAM holds all of its state, or lets it go (back to being
 	 * paused, if it was). NULL = no snapshots. A machine with m->snapshot starts from there. */
 	int (*park)(struct wh_vmm_machine *m, bool on, struct wh_diag *diag);
+	/* Writes a snapshot of its own format; NULL = snapshot.c does, with park. */
+	int (*snapshot)(struct wh_vmm_machine *m, int fd, struct wh_diag *diag);
 	/* WH_BOOT_TRANSPORT_MMIO, _PCI: as if the guest had notified the queue. */
 	void (*again)(struct wh_vmm_slot *slot, uint32_t queue);
 	/* WH_BOOT_TRANSPORT_PCI: message-signalled interrupt. */

@@ -441,6 +441,8 @@ static int quiesce(struct wh_vmm_machine *m, struct wh_diag *diag)
 
 int wh_vmm_machine_snapshot(struct wh_vmm_machine *m, int fd, struct wh_diag *diag)
 {
+	if (m->engine->snapshot && m->started && !m->ended)
+		return m->engine->snapshot(m, fd, diag);
 	int error = check_can(m, diag);
 	if (error < 0)
 		return error;

@@ -5,7 +5,8 @@
  *
  * The power button is the fixed one (PM1 registers), sleep type 5 turns the machine off, the
  * reset register is port 0xcf9. The DSDT has the PCI bus with its window, the serial port, the clock and
- * where PCI's configuration space lies.
+ * where PCI's configuration space lies. A generation identifier (Microsoft's "Virtual Machine Generation ID") tells a kernel that it
+ * goes on from a snapshot and must not use its old random state: 16 bytes behind the tables, and an event when they change.
  */
 #include <wherry/base/assert.h>
 #include <wherry/base/bytes.h>
@@ -76,9 +77,12 @@ static void table_end(struct out *o, uint32_t start)
 #define AML_NAME 0x08u
 #define AML_BYTE 0x0au
 #define AML_DWORD 0x0cu
+#define AML_STRING 0x0du
 #define AML_SCOPE 0x10u
 #define AML_BUFFER 0x11u
 #define AML_PACKAGE 0x12u
+#define AML_METHOD 0x14u
+#define AML_NOTIFY 0x86u
 #define AML_DEVICE 0x825bu
 
 /* Opens something with a length in front; two bytes of length are enough for all of ours. */
@@ -189,9 +193,50 @@ static void put_pci(struct out *o)
 	put8(o, 1);
 	put(o, PC_ECAM, 4);
 	put(o, PC_ECAM_SIZE, 4);
-	resource_ports(o, PC_PORT_PM, PC_PORT_PM_SIZE);
+	resource_ports(o, PC_PORT_PM, PC_PORT_PM_SIZE + PC_PORT_GPE_SIZE);
 	resources_end(o, r);
 	aml_end(o, board);
+}
+
+static void aml_string(struct out *o, const char *name, const char *text)
+{
+	aml_name(o, name);
+	put8(o, AML_STRING);
+	put_text(o, text);
+	put8(o, 0);
+}
+
+static void put_generation(struct out *o)
+{
+	uint32_t at = aml_begin(o, AML_DEVICE);
+	put_text(o, "VMID");
+	aml_string(o, "_HID", "WHRY0001");
+	aml_string(o, "_CID", "VM_Gen_Counter");
+	aml_string(o, "_DDN", "VM_Gen_Counter");
+	aml_name(o, "ADDR");
+	uint32_t package = aml_begin(o, AML_PACKAGE);
+	put8(o, 2);
+	aml_dword(o, (uint32_t)PC_GENERATION);
+	aml_dword(o, 0);
+	aml_end(o, package);
+	aml_end(o, at);
+}
+
+/* General-purpose event 0: the generation has changed. */
+static void put_event(struct out *o)
+{
+	uint32_t scope = aml_begin(o, AML_SCOPE);
+	put_text(o, "\\_GPE");
+	uint32_t method = aml_begin(o, AML_METHOD);
+	put_text(o, "_E00");
+	put8(o, 0); /* no arguments */
+	put8(o, AML_NOTIFY);
+	put_text(o, "\\");
+	put(o, 0x2e, 1); /* two names */
+	put_text(o, "_SB_VMID");
+	put(o, AML_BYTE | 0x80u << 8, 2);
+	aml_end(o, method);
+	aml_end(o, scope);
 }
 
 static uint32_t put_dsdt(struct out *o)
@@ -214,7 +259,9 @@ static uint32_t put_dsdt(struct out *o)
 	resource_irq(o, 8);
 	resources_end(o, r);
 	aml_end(o, clock);
+	put_generation(o);
 	aml_end(o, scope);
+	put_event(o);
 	aml_name(o, "_S5_");
 	uint32_t package = aml_begin(o, AML_PACKAGE);
 	put8(o, 4);
@@ -246,9 +293,11 @@ static uint32_t put_fadt(struct out *o, uint32_t facs, uint32_t dsdt)
 	wh_store_le32(f + 56, PC_PORT_PM);
 	wh_store_le32(f + 64, PC_PORT_PM + 4);
 	wh_store_le32(f + 76, PC_PORT_PM + 8);
+	wh_store_le32(f + 80, PC_PORT_GPE);
 	f[88] = 4;
 	f[89] = 2;
 	f[91] = 4;
+	f[92] = 2;
 	wh_store_le16(f + 96, 0xffff); /* no C2, no C3 */
 	wh_store_le16(f + 98, 0xffff);
 	f[108] = 0x32;                   /* century in the clock */
@@ -261,6 +310,7 @@ static uint32_t put_fadt(struct out *o, uint32_t facs, uint32_t dsdt)
 	store_gas(f + 148, 32, PC_PORT_PM);
 	store_gas(f + 172, 16, PC_PORT_PM + 4);
 	store_gas(f + 208, 32, PC_PORT_PM + 8);
+	store_gas(f + 220, 16, PC_PORT_GPE);
 	table_end(o, start);
 	return start;
 }

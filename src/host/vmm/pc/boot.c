@@ -259,6 +259,7 @@ int pc_boot_load(struct pc *pc, const struct wh_vmm_kernel *k, const char *comma
 	memcpy(pc_ram_at(pc, PC_COMMAND_LINE, size + 1), command_line, size + 1);
 	map_memory(pc, &t);
 	pc_acpi_write(pc_ram_at(pc, PC_ACPI, PC_ACPI_SIZE), pc->vcpu_count);
+	pc_generation_renew(pc);
 	if (k->kind == WH_VMM_KERNEL_PVH)
 		write_pvh(pc, k, &t);
 	else if (k->kind == WH_VMM_KERNEL_MULTIBOOT)

@@ -20,6 +20,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -355,6 +356,8 @@ static void stop_watching(struct pc *pc)
 static void stop_vcpus(struct pc *pc)
 {
 	__atomic_store_n(&pc->stop, true, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&pc->pause, 0, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &pc->pause, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 	for (uint32_t i = 0; i < pc->vcpu_count; i++) {
 		struct pc_vcpu *v = &pc->vcpu[i];
 		if (!v->thread_started)
@@ -549,6 +552,8 @@ const struct vmm_engine_ops vmm_engine_pc = {
 	.again = pc_again,
 	.vector = pc_vector,
 	.signal = pc_signal,
+	.pause = pc_pause,
+	.snapshot = pc_save,
 };
 
 /* ---- public ---- */

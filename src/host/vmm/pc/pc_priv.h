@@ -36,6 +36,7 @@
 #define PC_LOW_END 0x9fc00ull
 #define PC_ACPI 0xe0000ull
 #define PC_ACPI_SIZE 0x10000ull
+#define PC_GENERATION (PC_ACPI + PC_ACPI_SIZE) /* in the reserved page behind them */
 #define PC_HIGH_START 0x100000ull
 #define PC_BAR_BASE 0xc0000000ull
 #define PC_BAR_END 0xe0000000ull
@@ -50,6 +51,8 @@
 /* Ports. */
 #define PC_PORT_PM 0x600u /* PM1 event, control, timer: acpi.c says the same to the guest */
 #define PC_PORT_PM_SIZE 0x0cu
+#define PC_PORT_GPE 0x60cu /* status, then enable: one byte each */
+#define PC_PORT_GPE_SIZE 2u
 #define PC_IRQ_SERIAL 4u
 #define PC_IRQ_SCI 9u
 
@@ -165,6 +168,7 @@ struct pc {
 	struct pc_uart uart;
 	uint8_t cmos_index;
 	uint16_t pm_status, pm_enable, pm_control;
+	uint8_t gpe_status, gpe_enable; /* bit 0: the generation has changed */
 	bool sci;
 	uint32_t pci_address; /* port 0xcf8 */
 	struct pc_function function[WH_BOOT_DEVICES_MAX + 1];
@@ -210,6 +214,8 @@ void pc_answer_all(struct pc *pc);
 
 /* state.c. A snapshot: open checks all but the contents of sections; map makes RAM of it. */
 void pc_vcpu_park(struct pc_vcpu *v);
+int pc_pause(struct wh_vmm_machine *m, bool on, struct wh_diag *diag);
+int pc_save(struct wh_vmm_machine *m, int fd, struct wh_diag *diag);
 int pc_snapshot_open(const char *path, struct pc_snapshot *s, struct wh_diag *diag);
 int pc_snapshot_map(const struct pc_snapshot *s, struct wh_vmm_machine *m, struct wh_diag *diag);
 int pc_state_restore(struct pc *pc, const struct pc_snapshot *s, struct wh_diag *diag);
@@ -225,6 +231,9 @@ enum pc_exit_cause pc_port_read(struct pc_vcpu *v, uint16_t port, uint32_t size,
 				uint32_t *ret_value);
 enum pc_exit_cause pc_port_write(struct pc_vcpu *v, uint16_t port, uint32_t size, uint32_t value);
 void pc_power_button(struct pc *pc);
+/* A generation identifier that no machine had; _changed tells the guest. */
+void pc_generation_renew(struct pc *pc);
+void pc_generation_changed(struct pc *pc);
 
 /* uart.c, under lock. */
 uint8_t pc_uart_read(struct pc *pc, uint32_t reg);

@@ -71,7 +71,7 @@ static uint8_t cmos_read(struct pc *pc)
 
 static void sci_update(struct pc *pc)
 {
-	bool level = pc->pm_status & pc->pm_enable;
+	bool level = (pc->pm_status & pc->pm_enable) || (pc->gpe_status & pc->gpe_enable);
 	if (level == pc->sci)
 		return;
 	pc->sci = level;
@@ -84,6 +84,28 @@ void pc_power_button(struct pc *pc)
 	pc->pm_status |= PM_POWER_BUTTON;
 	sci_update(pc);
 	pthread_mutex_unlock(&pc->lock);
+}
+
+void pc_generation_renew(struct pc *pc)
+{
+	wh_os_random(pc_ram_at(pc, PC_GENERATION, 16), 16);
+}
+
+void pc_generation_changed(struct pc *pc)
+{
+	pthread_mutex_lock(&pc->lock);
+	pc->gpe_status |= 1;
+	sci_update(pc);
+	pthread_mutex_unlock(&pc->lock);
+}
+
+static void gpe_write(struct pc *pc, uint32_t at, uint32_t value)
+{
+	if (at)
+		pc->gpe_enable = value & 1;
+	else
+		pc->gpe_status &= (uint8_t)~value;
+	sci_update(pc);
 }
 
 static uint32_t pm_read(struct pc *pc, uint32_t at)
@@ -141,6 +163,9 @@ enum pc_exit_cause pc_port_read(struct pc_vcpu *v, uint16_t port, uint32_t size,
 	} else if (port - PC_PORT_PM < PC_PORT_PM_SIZE) {
 		value = pm_read(pc, port - PC_PORT_PM);
 		cause = PC_EXIT_POWER;
+	} else if (port - PC_PORT_GPE < PC_PORT_GPE_SIZE) {
+		value = port == PC_PORT_GPE ? pc->gpe_status : pc->gpe_enable;
+		cause = PC_EXIT_POWER;
 	} else if (port == PORT_CMOS + 1) {
 		value = cmos_read(pc);
 		cause = PC_EXIT_CLOCK;
@@ -187,6 +212,9 @@ enum pc_exit_cause pc_port_write(struct pc_vcpu *v, uint16_t port, uint32_t size
 		cause = PC_EXIT_PCI_CONFIG;
 	} else if (port - PC_PORT_PM < PC_PORT_PM_SIZE) {
 		pm_write(pc, port - PC_PORT_PM, value);
+		cause = PC_EXIT_POWER;
+	} else if (port - PC_PORT_GPE < PC_PORT_GPE_SIZE) {
+		gpe_write(pc, port - PC_PORT_GPE, value);
 		cause = PC_EXIT_POWER;
 	} else if (port == PORT_CMOS) {
 		pc->cmos_index = value & 0x7f;

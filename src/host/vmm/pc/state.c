@@ -25,7 +25,7 @@
 #include "pc_priv.h"
 
 #define MAGIC "WHPCSNP1"
-#define VERSION 1u
+#define VERSION 2u
 #define HEADER_SIZE 64u
 #define SECTION_HEADER 16u
 #define STATE_MAX (4u << 20)
@@ -163,9 +163,20 @@ static int pause_vcpus(struct pc *pc)
 
 static void resume_vcpus(struct pc *pc)
 {
+	for (uint32_t i = 0; i < pc->vcpu_count; i++) /* or its watchdog would think it hung */
+		(void)ioctl(pc->vcpu[i].fd, KVM_KVMCLOCK_CTRL, 0);
 	__atomic_store_n(&pc->pause, 0, __ATOMIC_SEQ_CST);
 	for (uint32_t i = 0; i < pc->vcpu_count; i++)
 		wake(&pc->pause);
+}
+
+int pc_pause(struct wh_vmm_machine *m, bool on, struct wh_diag *diag)
+{
+	struct pc *pc = pc_of(m);
+	int error = on ? pause_vcpus(pc) : 0;
+	if (!on)
+		resume_vcpus(pc);
+	return error ? wh_diag_set(diag, error, "the machine has ended") : 0;
 }
 
 /* ---- processors ---- */
@@ -275,6 +286,7 @@ struct platform {
 	uint8_t cmos_index;
 	uint16_t pm_status, pm_enable, pm_control;
 	uint32_t pci_address;
+	uint8_t gpe_status, gpe_enable;
 };
 
 static int save_board(struct pc *pc, struct writer *w)
@@ -282,8 +294,8 @@ static int save_board(struct pc *pc, struct writer *w)
 	struct wh_vmm_machine *m = pc->machine;
 	struct kvm_pit_state2 pit;
 	struct kvm_clock_data clock = { 0 };
-	struct platform p = { pc->uart,      pc->cmos_index, pc->pm_status,
-			      pc->pm_enable, pc->pm_control, pc->pci_address };
+	struct platform p = { pc->uart,       pc->cmos_index,  pc->pm_status,  pc->pm_enable,
+			      pc->pm_control, pc->pci_address, pc->gpe_status, pc->gpe_enable };
 	for (uint32_t i = 0; i < 3; i++) {
 		struct kvm_irqchip chip = { .chip_id = i };
 		if (ioctl(pc->vm, KVM_GET_IRQCHIP, &chip))
@@ -339,14 +351,18 @@ static int restore_platform(struct pc *pc, const struct pc_snapshot *s)
 	memcpy(&p, from, sizeof p);
 	if (p.uart.input_count > PC_UART_INPUT || p.uart.output_count > PC_UART_OUTPUT)
 		return -WH_EBADMSG;
+	uint8_t thre; /* of a file: it may be none */
+	memcpy(&thre, &p.uart.thre, 1);
+	p.uart.told = p.uart.room = p.uart.line = false;
+	p.uart.thre = thre == 1;
 	pc->uart = p.uart;
-	pc->uart.told = pc->uart.room = pc->uart.thre = pc->uart.line = false;
-	pc->uart.thre = p.uart.thre != 0;
 	pc->cmos_index = p.cmos_index & 0x7f;
 	pc->pm_status = p.pm_status;
 	pc->pm_enable = p.pm_enable;
 	pc->pm_control = p.pm_control;
 	pc->pci_address = p.pci_address;
+	pc->gpe_status = p.gpe_status & 1;
+	pc->gpe_enable = p.gpe_enable & 1;
 	pc_uart_update(pc);
 	return 0;
 }
@@ -409,6 +425,10 @@ int pc_state_restore(struct pc *pc, const struct pc_snapshot *s, struct wh_diag 
 		error = restore_platform(pc, s);
 	if (!error)
 		error = restore_functions(pc, s);
+	if (!error) {
+		pc_generation_renew(pc);
+		pc_generation_changed(pc);
+	}
 	return error ? wh_diag_set(diag, error,
 				   "the snapshot does not fit: damaged, of another host's "
 				   "processor, or "
@@ -471,24 +491,18 @@ static int write_all(struct pc *pc, int fd, struct writer *w)
 	return error < 0 ? error : write_at(fd, h, sizeof h, 0);
 }
 
-int wh_vmm_pc_save(struct wh_vmm_machine *m, const char *path, struct wh_diag *diag)
+int pc_save(struct wh_vmm_machine *m, int fd, struct wh_diag *diag)
 {
 	struct pc *pc = pc_of(m);
 	struct writer w = { .room = STATE_MAX };
-	if (!m->started || m->ended)
-		return wh_diag_set(diag, -WH_EINVAL, "the machine does not run");
 	for (uint32_t i = 0; i < m->slot_count; i++)
 		if (!m->slot[i].ops.save)
 			return wh_diag_set(diag, -WH_EOPNOTSUPP, "device %u cannot be saved",
 					   m->slot[i].virtio_id);
 	w.data = malloc(STATE_MAX);
-	int fd = w.data ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
-	if (fd < 0) {
-		int code = w.data ? errno : WH_ENOMEM;
-		free(w.data);
-		return wh_diag_set(diag, -code, "cannot make %s (errno %d)", path, code);
-	}
-	int error = pause_vcpus(pc);
+	if (!w.data)
+		return wh_diag_set(diag, -WH_ENOMEM, "no memory for a snapshot");
+	int error = m->paused ? 0 : pause_vcpus(pc);
 	for (uint32_t i = 0; !error && i < pc->vcpu_count; i++)
 		error = save_vcpu(&pc->vcpu[i], &w);
 	if (!error)
@@ -497,17 +511,15 @@ int wh_vmm_pc_save(struct wh_vmm_machine *m, const char *path, struct wh_diag *d
 		error = -WH_E2BIG;
 	if (!error)
 		error = write_all(pc, fd, &w);
-	resume_vcpus(pc);
-	wh_os_close(&fd);
+	if (!m->paused)
+		resume_vcpus(pc);
 	free(w.data);
-	if (error) {
-		(void)unlink(path);
+	if (error)
 		wh_diag_set(diag, error,
 			    error == -WH_EBUSY
 				    ? "a device has requests under way or files open (errno %d)"
 				    : "cannot save the machine (errno %d)",
 			    -error);
-	}
 	return error;
 }
 

@@ -35,7 +35,13 @@ struct wh_dev_console_config {
 	 * write); what the guest writes there is thrown away from now on. */
 	void (*output_closed)(void *ctx, int stream, int error);
 	void *ctx;
+	/* Optional: sees what the guest writes, before it is written. */
+	void (*copy)(void *ctx, const char *text, size_t size);
+	/* Optional: wh_dev_console_type takes more. */
+	void (*room)(void *ctx);
 };
+
+#define WH_DEV_CONSOLE_TYPED_MAX 256u
 
 /* Longest time that drain (after the guest's end) waits for a reader that takes nothing. */
 #define WH_DEV_CONSOLE_DRAIN_MS 10000
@@ -46,6 +52,9 @@ int wh_dev_console_new(const struct wh_dev_console_config *config, struct wh_vmm
 		       struct wh_diag *diag);
 /* The terminal's size changed. */
 void wh_dev_console_resize(struct wh_dev_console *console, uint16_t cols, uint16_t rows);
+/* Input besides stdin_fd, as if it had come from there; returns how much was taken. Nothing once the
+ * guest was told that its input has ended. */
+size_t wh_dev_console_type(struct wh_dev_console *console, const char *text, size_t size);
 /* After the machine is freed. */
 void wh_dev_console_free(struct wh_dev_console *console);
 

@@ -87,9 +87,9 @@ int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh
 			  struct wh_loop *loop, struct wh_vmm_machine **ret_machine,
 			  struct wh_diag *diag);
 
-/* Writes a running machine to a new file (docs/spec/pc-snapshot.md) and lets it go on. Shared folders cannot be saved. -WH_EBUSY: a
- * device has requests under way, try again in a moment; -WH_EEXIST, other -errno. The guest stands still meanwhile. */
-int wh_vmm_pc_save(struct wh_vmm_machine *machine, const char *path, struct wh_diag *diag);
+/* wh_vmm_machine_snapshot writes a PC in a format of its own (docs/spec/pc-snapshot.md). Shared folders cannot be saved.
+ * -WH_EBUSY: a device has requests under way, try again in a moment; a busy guest is paused first, so that it makes no new
+ * ones. */
 bool wh_vmm_pc_is_snapshot(const char *path); /* by its first bytes */
 
 /* Gives bytes to the guest's serial port; returns how many were taken. */

@@ -134,7 +134,7 @@ void wh_vmm_machine_signal(struct wh_vmm_machine *machine, int signal);
 /* Ends the guest at once; exited() follows from the loop. */
 void wh_vmm_machine_kill(struct wh_vmm_machine *machine);
 /* Stops the guest where it is, or lets it go on; devices live on. The guest's clocks count the time. proc, images
- * with WH_MANIFEST_PARKS; -WH_EOPNOTSUPP elsewhere, -WH_EINVAL: it does not run, -WH_EAGAIN: it did not come to
+ * with WH_MANIFEST_PARKS; kernels; -WH_EOPNOTSUPP elsewhere, -WH_EINVAL: it does not run, -WH_EAGAIN: it did not come to
  * rest within a second. */
 int wh_vmm_machine_pause(struct wh_vmm_machine *machine, bool on, struct wh_diag *diag);
 bool wh_vmm_machine_paused(const struct wh_vmm_machine *machine);
@@ -154,7 +154,7 @@ const uint64_t *wh_vmm_machine_timeline(struct wh_vmm_machine *machine, uint64_t
 struct wh_vmm_snapshot;
 
 /* Writes a running or paused guest, memory and image, to an empty file; the guest goes on after that. Not from
- * a callback of a device. Disks are not in it: a copy needs them as they were. -WH_EAGAIN: a device has
+ * a callback of a device. Disks are not in it: a copy needs them as they were. -WH_EAGAIN, -WH_EBUSY: a device has
  * requests under way, or the guest did not come to rest within a second. -WH_EOPNOTSUPP: not this guest (kvm; shared
  * folders; an image without WH_MANIFEST_PARKS). */
 int wh_vmm_machine_snapshot(struct wh_vmm_machine *machine, int fd, struct wh_diag *diag);
