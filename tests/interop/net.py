@@ -662,6 +662,63 @@ def case_settings(n):
             p.wait(20)
 
 
+def case_settings_from_store(n):
+    """A branch of a store says what the network does: what is committed happens, and what is taken back is undone."""
+    with tempfile.TemporaryDirectory() as folder:
+        repo, out, control = (os.path.join(folder, name) for name in ("repo", "out", "control"))
+
+        def store(*words, text=None):
+            return subprocess.run([n.wherry, "store", *words], input=text, capture_output=True, text=True, check=True, timeout=60).stdout
+
+        def ask(*words):
+            answer = subprocess.run([n.wherry, "net", *words, "--control", control, "--json"], capture_output=True, text=True, check=True,
+                                    timeout=20).stdout
+            return [json.loads(line) for line in answer.splitlines()]
+        if subprocess.run([n.wherry, "store", "init", repo], capture_output=True).returncode:
+            return "no wherry store here"
+        branch = repo + "@network"
+        first = store("apply", branch, text="put names dns add a.test 192.0.2.1\n").strip()
+        exporter = subprocess.Popen([n.wherry, "store", "export", "--follow", branch, out], stdout=subprocess.PIPE, text=True)
+        p = None
+        try:
+            if exporter.stdout.readline() != "exported\n":
+                fail("the branch was not exported")
+            p = subprocess.Popen([n.wherry, "net", "run", "--settings", out, "--control", control, "--",
+                                  *n.me, "--inside", "in_settings()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            if p.stdout.readline().strip() != "111":
+                fail("a port is open that nobody said")
+            def names():
+                return sorted((a["name"], a["address"]) for a in ask("dns") if "name" in a)
+            if names() != [("a.test", "192.0.2.1")]:
+                fail(f"the names at the start: {names()}")
+
+            def settled(wanted):
+                for _ in range(1000):
+                    if names() == wanted:
+                        return
+                    time.sleep(0.02)
+                fail(f"the names are {names()}, not {wanted}")
+            store("apply", branch, text=f"put ports forward 9000=127.0.0.1:{PORT}\nput names dns add b.test 192.0.2.2\n"
+                  f"put rules policy deny {OUTSIDE4}:1\n")
+            settled([("b.test", "192.0.2.2")])
+            if [r["rule"] for r in ask("policy")] != [f"{OUTSIDE4}:1"]:
+                fail(f"what was committed: {ask('policy')}")
+            p.stdin.write("again\n")
+            p.stdin.flush()
+            if p.stdout.readline().strip() != "0":
+                fail("the committed port is closed")
+            subprocess.run(["git", "-C", repo, "update-ref", "refs/heads/network", first], check=True)  # undo by Git's own means
+            settled([("a.test", "192.0.2.1")])
+            if ask("policy") or ask("forwards"):
+                fail(f"what was undone: {ask('policy')} {ask('forwards')}")
+        finally:
+            for child in (p, exporter):
+                if child:
+                    child.terminate()
+                    child.wait(20)
+                    child.stdout.close()
+
+
 def case_signals(n):
     script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done"
     p = subprocess.Popen([n.wherry, "net", "run", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
