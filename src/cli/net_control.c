@@ -133,8 +133,13 @@ static void dns_show(const char *line)
 	if (*resolver)
 		printf("server %s%s%s\n", resolver, *FIELD(line, "domain") ? " for " : "",
 		       FIELD(line, "domain"));
-	else
+	else if (*FIELD(line, "type"))
+		printf("%-6s %s %s %s\n", FIELD(line, "id"), FIELD(line, "name"),
+		       FIELD(line, "type"), FIELD(line, "data"));
+	else if (*FIELD(line, "name"))
 		printf("name   %s %s\n", FIELD(line, "name"), FIELD(line, "address"));
+	else
+		printf("%s\n", FIELD(line, "id"));
 }
 
 static void policy_show(const char *line)
@@ -179,8 +184,9 @@ static const struct verb {
 	{ "stats", 0, 0, stats_show, "" },
 	{ "pcap", 1, 6, NULL,
 	  "start FILE [snap N] [guest MAC] | stop | ring SIZE [snap N] [guest MAC] | dump FILE" },
-	{ "dns", 0, 6, dns_show,
-	  "[add NAME ADDRESS | remove NAME | forward DOMAIN SERVER... | unforward DOMAIN | "
+	{ "dns", 0, 8, dns_show,
+	  "[add NAME ADDRESS | remove NAME | record NAME TYPE DATA | unrecord ID | forward DOMAIN "
+	  "SERVER... | unforward DOMAIN | "
 	  "servers SERVER...|host | filter aaaa|a|none]" },
 	{ "proxy", 0, 2, stats_show, "[all|http|https URL | none | except LIST]" },
 	{ "forward", 1, 1, forward_show, "[ADDR:]PORT=HOST:PORT[/udp] | [ADDR:]PORT=unix:PATH" },

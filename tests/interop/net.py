@@ -688,7 +688,7 @@ def case_settings_from_store(n):
             if p.stdout.readline().strip() != "111":
                 fail("a port is open that nobody said")
             def names():
-                return sorted((a["name"], a["address"]) for a in ask("dns") if "name" in a)
+                return sorted((a["name"], a.get("address") or a["data"]) for a in ask("dns") if "name" in a)
             if names() != [("a.test", "192.0.2.1")]:
                 fail(f"the names at the start: {names()}")
 
@@ -699,8 +699,8 @@ def case_settings_from_store(n):
                     time.sleep(0.02)
                 fail(f"the names are {names()}, not {wanted}")
             store("apply", branch, text=f"put ports forward 9000=127.0.0.1:{PORT}\nput names dns add b.test 192.0.2.2\n"
-                  f"put rules policy deny {OUTSIDE4}:1\n")
-            settled([("b.test", "192.0.2.2")])
+                  f"put rules policy deny {OUTSIDE4}:1\nput records dns record _web._tcp.test srv 1 2 80 b.test\n")
+            settled([("_web._tcp.test", "1 2 80 b.test"), ("b.test", "192.0.2.2")])
             if [r["rule"] for r in ask("policy")] != [f"{OUTSIDE4}:1"]:
                 fail(f"what was committed: {ask('policy')}")
             p.stdin.write("again\n")

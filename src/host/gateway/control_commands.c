@@ -409,7 +409,7 @@ static const struct command {
 	{ "flows", 1, 1, flows },
 	{ "stats", 1, 1, stats },
 	{ "pcap", 2, 7, pcap },
-	{ "dns", 1, 7, control_dns },
+	{ "dns", 1, 9, control_dns },
 	{ "policy", 1, 4, control_policy },
 	{ "leases", 1, 4, control_leases },
 	{ "limits", 1, 9, control_limits },

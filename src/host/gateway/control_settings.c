@@ -7,13 +7,53 @@
 
 /* ---- names ---- */
 
+static void records_more(struct control_client *c)
+{
+	struct wh_gateway_record r;
+	for (uint32_t i = 0; i < NAMES_PER_PART; i++) {
+		if (wh_gateway_record_get(c->control->gateway, c->position, &r)) {
+			c->more = NULL;
+			control_done(c);
+			return;
+		}
+		c->position++;
+		control_print(c, "{\"id\":%u,\"name\":\"%s\",\"type\":\"%s\",\"data\":", r.id,
+			      r.name, r.type);
+		control_string(c, r.data);
+		control_print(c, "}\n");
+	}
+}
+
+/* dns record NAME TYPE DATA... */
+static void dns_record(struct control_client *c, const struct control_words *w)
+{
+	char data[WH_CONTROL_LINE_SIZE];
+	size_t n = 0;
+	uint32_t id;
+	for (uint32_t i = 4; i < w->count; i++)
+		n += wh_format(data + n, sizeof data - n, i > 4 ? " %s" : "%s", w->at[i]);
+	int error = wh_gateway_record_add(c->control->gateway, w->at[2], w->at[3], data, &id);
+	if (error) {
+		control_failed(c, error,
+			       error == -WH_EEXIST   ? "an alias is alone with its name"
+			       : error == -WH_ENOSPC ? "the table of records is full"
+			       : error == -WH_ENOMEM ? "no memory"
+						     : "dns record NAME cname|ptr TARGET, mx N "
+						       "TARGET, srv N N PORT TARGET or txt TEXT");
+		return;
+	}
+	c->result_id = id;
+	control_print(c, "{\"id\":%u}\n", id);
+	control_done(c);
+}
+
 static void names_more(struct control_client *c)
 {
 	struct wh_gateway_name name;
 	for (uint32_t i = 0; i < NAMES_PER_PART; i++) {
 		if (wh_gateway_name_get(c->control->gateway, c->position, &name)) {
-			c->more = NULL;
-			control_done(c);
+			c->position = 0;
+			c->more = records_more;
 			return;
 		}
 		c->position++;
@@ -149,6 +189,19 @@ void control_dns(struct control_client *c, const struct control_words *w)
 		dns_filter(c, w);
 		return;
 	}
+	if (w->count > 4 && wh_streq(w->at[1], "record")) {
+		dns_record(c, w);
+		return;
+	}
+	uint32_t id;
+	if (w->count == 3 && wh_streq(w->at[1], "unrecord")) {
+		if (!control_id_parse(w->at[2], &id) ||
+		    wh_gateway_record_remove(c->control->gateway, id))
+			control_failed(c, -WH_ENOENT, "no record has this id");
+		else
+			control_done(c);
+		return;
+	}
 	if (w->count == 3 && wh_streq(w->at[1], "unforward")) {
 		if (wh_gateway_zone_remove(c->control->gateway, w->at[2]))
 			control_failed(c, -WH_ENOENT, "this domain has no servers of its own");
@@ -163,8 +216,8 @@ void control_dns(struct control_client *c, const struct control_words *w)
 	else if (w->count != 3 || !wh_streq(w->at[1], "remove"))
 		control_failed(
 			c, -WH_EINVAL,
-			"dns, dns add NAME ADDRESS, dns remove NAME, dns servers, dns forward, dns "
-			"unforward or dns filter");
+			"dns, dns add NAME ADDRESS, dns remove NAME, dns record, dns unrecord, dns "
+			"servers, dns forward, dns unforward or dns filter");
 	else if (wh_gateway_name_remove(c->control->gateway, w->at[2]))
 		control_failed(c, -WH_ENOENT, "no such name");
 	else

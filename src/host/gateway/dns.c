@@ -5,8 +5,8 @@
  * A question is answered from here (dns_local.c: gateway.internal, host.internal, localhost, names added at run
  * time, the host's hosts file, the names of those addresses), or passed on unchanged but for its id: EDNS sizes,
  * cookies and DNSSEC bits are between the guest and the server. By UDP it is asked over UDP from a fresh socket with a random
- * port and id (RFC 5452), by TCP over TCP, so that an answer with TC set is asked again by the
- * guest itself. Answers must come from a server that was asked, with our id and
+ * port and id (RFC 5452), by TCP over TCP. A datagram with TC set is asked again over TCP from here when the guest
+ * takes more than 512 bytes; when that does not fit either, the guest is told TC. Answers must come from a server that was asked, with our id and
  * the same question. Servers are asked in order, the next one after a time-out, an error, SERVFAIL or
  * REFUSED; without any server, or when all failed, the guest gets SERVFAIL.
  *
@@ -156,18 +156,34 @@ void dns_question(struct wh_gateway *gateway, struct dns_client *client,
 		return;
 	}
 	uint8_t local[DNS_LOCAL_SIZE_MAX];
-	int n = dns_answer_local(gateway, &question, local);
+	int n = dns_answer_local(gateway, &question, client != NULL, local);
 	if (n > 0) {
 		reply(gateway, client, tuple, local, (uint32_t)n);
 		return;
 	}
+	struct wh_wire_dns asked = question;
+	uint8_t rewritten[DNS_QUERY_SIZE_MAX];
+	bool alias = false;
+	if ((question.type == WH_WIRE_DNS_A || question.type == WH_WIRE_DNS_AAAA) &&
+	    dns_alias(gateway, question.name, asked.name)) {
+		alias = true;
+		asked.additionals = asked.udp_size = 0;
+		n = wh_wire_dns_emit(rewritten, sizeof rewritten, &asked);
+		wh_assert(n > 0); /* header, and a name that is one */
+		message = rewritten;
+		size = (uint16_t)n;
+	}
+	if (alias && policy_name_denies(gateway, asked.name)) {
+		reply_code(gateway, client, tuple, &question, WH_WIRE_DNS_NXDOMAIN);
+		return;
+	}
 	if (client)
 		tuple = wh_net_tcp_tuple(client->tcp);
-	else if (is_repeated(gateway, tuple, question.id, dns_question_hash(gateway, &question)))
+	else if (is_repeated(gateway, tuple, question.id, dns_question_hash(gateway, &asked)))
 		return;
 	struct dns_query *query = NULL;
 	struct wh_net_end servers[WH_GATEWAY_RESOLVERS_MAX];
-	uint32_t count = dns_servers_choose(gateway, question.name, servers);
+	uint32_t count = dns_servers_choose(gateway, asked.name, servers);
 	if (count && size <= DNS_QUERY_SIZE_MAX)
 		query = query_new(gateway, &tuple->remote.ip);
 	if (!query) {
@@ -175,7 +191,10 @@ void dns_question(struct wh_gateway *gateway, struct dns_client *client,
 		reply_code(gateway, client, tuple, &question, WH_WIRE_DNS_SERVFAIL);
 		return;
 	}
-	query_fill(query, client, tuple, &question);
+	asked.udp_size = question.udp_size;
+	query_fill(query, client, tuple, &asked);
+	if (alias)
+		memcpy(query->alias, question.name, sizeof query->alias);
 	memcpy(query->servers, servers, sizeof servers);
 	query->server_count = count;
 	query->size = size;
@@ -203,7 +222,18 @@ static void query_done(struct dns_query *query, const uint8_t *message, uint32_t
 
 void dns_answer(struct dns_query *query, uint8_t *message, uint32_t size)
 {
+	uint8_t whole[DNS_UDP_SIZE_MAX];
 	query->gateway->stats.dns_answers++;
+	if (query->alias[0]) {
+		int n = dns_alias_answer(query->gateway, query->alias, message, size, whole,
+					 sizeof whole);
+		if (n < 0) {
+			dns_fail(query);
+			return;
+		}
+		message = whole;
+		size = (uint32_t)n;
+	}
 	dns_note_addresses(query->gateway, message, size);
 	wh_store_be16(message, query->id);
 	if (!query->client && size > query->answer_size_max) {
@@ -230,9 +260,12 @@ void dns_fail(struct dns_query *query)
 	query->gateway->stats.dns_failed++;
 	int parsed = wh_wire_dns_parse(query->message + 2, query->size, &answer);
 	wh_assert(parsed >= 0 && !answer.response); /* it was parsed when it came */
+	if (query->alias[0])
+		memcpy(answer.name, query->alias, sizeof answer.name);
 	answer.id = query->id;
 	answer.response = answer.recursion_available = true;
-	answer.rcode = WH_WIRE_DNS_SERVFAIL;
+	answer.truncated = query->truncated; /* TCP is worth a try of its own */
+	answer.rcode = query->truncated ? WH_WIRE_DNS_NOERROR : WH_WIRE_DNS_SERVFAIL;
 	answer.answers = answer.authorities = answer.additionals = answer.udp_size = 0;
 	int n = wh_wire_dns_emit(bytes, sizeof bytes, &answer);
 	query_done(query, bytes, n > 0 ? (uint32_t)n : 0);

@@ -153,6 +153,22 @@ static bool answer_fits(struct dns_query *query, const uint8_t *message, uint32_
 	return true;
 }
 
+/* The datagram was cut (RFC 7766, 5): the same server is asked over TCP, the others after it. */
+static void stream_begin(struct dns_query *query, const struct wh_net_end *server)
+{
+	struct wh_gateway *gateway = query->gateway;
+	wh_loop_timer_stop(gateway->loop, &query->timer);
+	dns_ask_end(query);
+	query->stream = query->truncated = true;
+	query->attempts = 0;
+	for (uint32_t i = 0; i < query->server_count; i++)
+		if (query->servers[i].port == server->port &&
+		    wh_net_ip_equal(&query->servers[i].ip, &server->ip))
+			query->server = i;
+	gateway->stats.dns_retries++;
+	dns_ask(query);
+}
+
 static void datagram_event(struct wh_loop_fd *watch, uint32_t events)
 {
 	struct dns_query *query = watch->ctx;
@@ -187,6 +203,10 @@ static void datagram_event(struct wh_loop_fd *watch, uint32_t events)
 		if (!answer_fits(query, buffer, (uint32_t)n, &final))
 			continue;
 		dns_server_answered(gateway, &from);
+		if (final && buffer[2] & 2 && query->answer_size_max > DNS_UDP_SIZE_MIN) {
+			stream_begin(query, &from);
+			return;
+		}
 		if (final)
 			dns_answer(query, buffer, (uint32_t)n);
 		else

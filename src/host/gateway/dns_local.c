@@ -2,8 +2,6 @@
 /* Questions that are answered from here: addresses of local names, names of local addresses, filtered types. */
 #include "dns_priv.h"
 
-#define TTL_LOCAL_S 5u /* local names change with the host's file */
-
 /* "15.2.0.10.in-addr.arpa" */
 static bool reverse4(const char *name, struct wh_net_ip *ret_ip)
 {
@@ -68,12 +66,51 @@ static int answer_build(uint8_t *bytes, size_t size, const struct wh_wire_dns *q
 	answer.answers = answer.authorities = answer.additionals = answer.udp_size = 0;
 	int n = wh_wire_dns_emit(bytes, size, &answer);
 	if (n > 0 && data_size > 0)
-		n = wh_wire_dns_append(bytes, (size_t)n, size, type, TTL_LOCAL_S, data,
+		n = wh_wire_dns_append(bytes, (size_t)n, size, type, DNS_TTL_LOCAL_S, data,
 				       (uint16_t)data_size);
 	return n;
 }
 
-int dns_answer_local(struct wh_gateway *gateway, const struct wh_wire_dns *question,
+/* Records of this name that are kept here. 0 = there are none, or it is an alias for a name that servers know. */
+static int answer_records(struct wh_gateway *gateway, const struct wh_wire_dns *question,
+			  uint8_t *bytes, size_t room)
+{
+	char target[WH_WIRE_DNS_NAME_SIZE];
+	bool ip6 = question->type == WH_WIRE_DNS_AAAA, ip4 = question->type == WH_WIRE_DNS_A;
+	struct wh_net_ip ip;
+	int found = -WH_ENOENT;
+	if (!dns_records_has(gateway, question->name))
+		return 0;
+	bool alias = dns_alias(gateway, question->name, target);
+	if (alias && (ip4 || ip6)) {
+		if (policy_name_denies(gateway, target))
+			return 0; /* whoever asks for it is told the same */
+		found = dns_local_name(gateway, target, ip6, &ip);
+		if (found < 0)
+			return 0;
+	} else if (ip4 || ip6) {
+		return 0; /* addresses are names.c's */
+	}
+	gateway->stats.dns_local++;
+	int n = answer_build(bytes, room, question, 0, NULL, 0);
+	if (n > 0)
+		n = dns_records_append(gateway, question, bytes, n, room);
+	if (n <= 0 || found <= 0)
+		return n;
+	int size = wh_wire_dns_name_emit((uint8_t[WH_WIRE_DNS_NAME_SIZE + 2]){ 0 },
+					 WH_WIRE_DNS_NAME_SIZE + 2, target);
+	int end = wh_wire_dns_append(bytes, (size_t)n, room, question->type, DNS_TTL_LOCAL_S,
+				     ip6 ? ip.bytes : ip.bytes + 12, ip6 ? 16 : 4);
+	if (end < 0 || size < 0)
+		return n;
+	wh_store_be16(bytes + n,
+		      (uint16_t)(0xc000 | (n - size))); /* the target, in the record before */
+	policy_name_answer(gateway, question->name, &ip, DNS_TTL_LOCAL_S);
+	proxy_note(gateway, question->name, &ip);
+	return end;
+}
+
+int dns_answer_local(struct wh_gateway *gateway, const struct wh_wire_dns *question, bool stream,
 		     uint8_t bytes[DNS_LOCAL_SIZE_MAX])
 {
 	bool ip6 = question->type == WH_WIRE_DNS_AAAA, ip4 = question->type == WH_WIRE_DNS_A;
@@ -82,6 +119,11 @@ int dns_answer_local(struct wh_gateway *gateway, const struct wh_wire_dns *quest
 	struct wh_net_ip ip;
 	if (question->class_ != WH_WIRE_DNS_IN)
 		return 0;
+	bool wide = stream || question->udp_size >= DNS_LOCAL_SIZE_MAX;
+	int n = answer_records(gateway, question, bytes,
+			       wide ? DNS_LOCAL_SIZE_MAX : DNS_UDP_SIZE_MIN);
+	if (n)
+		return n;
 	int found = question->type == WH_WIRE_DNS_PTR ? reverse_name(gateway, question->name, name)
 						      : -WH_ENOENT;
 	if (found == 0) {
@@ -108,7 +150,7 @@ int dns_answer_local(struct wh_gateway *gateway, const struct wh_wire_dns *quest
 	}
 	if (!found || (!ip6 && !ip4))
 		return answer_build(bytes, DNS_LOCAL_SIZE_MAX, question, 0, NULL, 0);
-	policy_name_answer(gateway, question->name, &ip, TTL_LOCAL_S);
+	policy_name_answer(gateway, question->name, &ip, DNS_TTL_LOCAL_S);
 	proxy_note(gateway, question->name, &ip);
 	return answer_build(bytes, DNS_LOCAL_SIZE_MAX, question, question->type,
 			    ip6 ? ip.bytes : ip.bytes + 12, ip6 ? 16 : 4);

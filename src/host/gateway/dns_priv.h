@@ -39,12 +39,15 @@ struct dns_query {
 	struct wh_net_tuple tuple;
 	uint16_t id, upstream_id;
 	uint16_t answer_size_max; /* what the client takes */
-	uint64_t question;        /* hash of name, type and class */
+	char alias
+		[WH_WIRE_DNS_NAME_SIZE]; /* what the client asked for, when it is another name for it; "" = no */
+	uint64_t question;               /* hash of name, type and class */
 	struct wh_net_end asked[WH_GATEWAY_RESOLVERS_MAX];
 	struct wh_net_end servers[WH_GATEWAY_RESOLVERS_MAX]; /* to be asked, the best first */
 	uint32_t asked_count, server_count, server, attempts;
-	int domain;  /* of the socket */
-	bool stream; /* asks over TCP */
+	int domain;     /* of the socket */
+	bool stream;    /* asks over TCP */
+	bool truncated; /* the datagram was; so it is asked over TCP */
 	uint32_t stream_sent;
 	uint8_t *stream_answer; /* DNS_ANSWER_SIZE_MAX + 2 bytes, or NULL */
 	uint32_t stream_received;
@@ -86,12 +89,27 @@ void dns_query_free(struct dns_query *query);
 
 /* ---- dns_local.c ---- */
 
-#define DNS_LOCAL_SIZE_MAX (WH_WIRE_DNS_HEADER_SIZE + 2 * WH_WIRE_DNS_NAME_SIZE + 32)
+#define DNS_TTL_LOCAL_S 5u       /* local names change with the host's file */
+#define DNS_LOCAL_SIZE_MAX 1232u /* RFC 9715 */
 /* The answer that is given from here, or <= 0. */
-int dns_answer_local(struct wh_gateway *gateway, const struct wh_wire_dns *question,
+int dns_answer_local(struct wh_gateway *gateway, const struct wh_wire_dns *question, bool stream,
 		     uint8_t bytes[DNS_LOCAL_SIZE_MAX]);
 /* What rules with names want to know of an answer. */
 void dns_note_addresses(struct wh_gateway *gateway, const uint8_t *message, uint32_t size);
+
+/* ---- dns_records.c ---- */
+
+/* Is there one of any type? */
+bool dns_records_has(const struct wh_gateway *gateway, const char *name);
+/* The name's alias, if it has one. */
+bool dns_alias(const struct wh_gateway *gateway, const char *name,
+	       char ret_target[WH_WIRE_DNS_NAME_SIZE]);
+/* Records of the question's name and type, and its alias; TC when not all fit. Returns the new size. */
+int dns_records_append(const struct wh_gateway *gateway, const struct wh_wire_dns *question,
+		       uint8_t *message, int size, size_t size_max);
+/* What a server has answered for the target, as an answer for `name`, which is its alias. Returns the size, or < 0. */
+int dns_alias_answer(const struct wh_gateway *gateway, const char *name, const uint8_t *message,
+		     uint32_t size, uint8_t *to, size_t to_size);
 
 /* ---- dns_zones.c ---- */
 

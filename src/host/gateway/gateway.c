@@ -467,6 +467,7 @@ int wh_gateway_new(const struct wh_gateway_config *config, struct wh_loop *loop,
 	wh_list_init(&gateway->policies);
 	wh_list_init(&gateway->forwards);
 	wh_list_init(&gateway->names);
+	wh_list_init(&gateway->records);
 	wh_list_init(&gateway->zones);
 	wh_list_init(&gateway->echo_flows);
 	wh_list_init(&gateway->watchers);
@@ -506,6 +507,7 @@ void wh_gateway_free(struct wh_gateway *gateway)
 	proxy_fini(gateway);
 	forwards_fini(gateway);
 	names_fini(gateway);
+	records_fini(gateway);
 	pcap_fini(gateway);
 	zones_fini(gateway);
 	wh_net_free(gateway->net);

@@ -191,6 +191,8 @@ struct wh_gateway {
 	uint32_t policy_count, policy_next;
 	struct wh_list names; /* names.c */
 	uint32_t name_count;
+	struct wh_list records; /* dns_records.c */
+	uint32_t record_count, record_next;
 	struct wh_list zones; /* dns_zones.c */
 	uint32_t zone_count;
 	enum wh_gateway_filter dns_filter;
@@ -489,6 +491,10 @@ bool name_take(const char *text, bool wild, char to[WH_GATEWAY_NAME_SIZE]);
 /* pattern = the name, or "*.domain" for all under the domain. */
 bool name_fits(const char *name, const char *pattern);
 void names_fini(struct wh_gateway *gateway);
+
+/* ---- dns_records.c ---- */
+
+void records_fini(struct wh_gateway *gateway);
 
 /* ---- dns_zones.c ---- */
 

@@ -190,6 +190,8 @@ static void line_undo(struct wh_gateway_settings *s, struct line *line)
 		(void)wh_gateway_unpublish(gateway, line->id); /* somebody may have done it */
 	else if (starts(line->text, "forward"))
 		(void)wh_gateway_forward_remove(gateway, line->id);
+	else if (starts(line->text, "dns record"))
+		(void)wh_gateway_record_remove(gateway, line->id);
 	else if (starts(line->text, "policy"))
 		(void)wh_gateway_policy_remove(gateway, line->id);
 	for (unsigned i = 0; i < WH_ARRAY_COUNT(inverse); i++) {

@@ -29,7 +29,7 @@ struct server {
 	uint16_t last_id, last_edns;
 	char last_name[WH_WIRE_DNS_NAME_SIZE];
 	struct sockaddr_in from;
-	enum { ANSWER, SILENT, SERVFAIL, WRONG_ID, WRONG_NAME, WRONG_SOURCE, BIG } mode;
+	enum { ANSWER, SILENT, SERVFAIL, WRONG_ID, WRONG_NAME, WRONG_SOURCE, BIG, CUT_UDP } mode;
 	struct wh_loop_fd watch;
 };
 
@@ -51,9 +51,10 @@ static uint32_t make_answer(struct server *s, const uint8_t *query, size_t size,
 		dns.id ^= 1;
 	if (s->mode == WRONG_NAME)
 		dns.name[0] ^= 1;
+	dns.truncated = s->mode == CUT_UDP;
 	int n = wh_wire_dns_emit(answer, answer_max, &dns);
 	CHECK(n > 0);
-	int records = s->mode == SERVFAIL ? 0 : s->mode == BIG ? 60 : 1;
+	int records = s->mode == SERVFAIL || s->mode == CUT_UDP ? 0 : s->mode == BIG ? 60 : 1;
 	for (int i = 0; i < records; i++) {
 		n = wh_wire_dns_append(answer, (size_t)n, answer_max, WH_WIRE_DNS_A, 60, ip, 4);
 		CHECK(n > 0);
@@ -413,19 +414,25 @@ static void tcp_open(struct tcp_client *c)
 
 static struct tcp_client client;
 
+/* The server's TCP side on the same port. */
+static int stream_listener(const struct server *s)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(s->port) };
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	if (bind(listener, (struct sockaddr *)&a, sizeof a))
+		test_skip("the port is taken for TCP");
+	CHECK_EQ(listen(listener, 8), 0);
+	return listener;
+}
+
 static void tcp_questions(void)
 {
 	struct server s[1];
 	uint8_t query[600];
 	world_init(&w);
 	begin(s, 1);
-	/* The server's TCP side on the same port. */
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(s[0].port) };
-	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	if (bind(listener, (struct sockaddr *)&a, sizeof a))
-		test_skip("the port is taken for TCP");
-	CHECK_EQ(listen(listener, 8), 0);
+	int listener = stream_listener(&s[0]);
 	tcp_open(&client);
 	CHECK(client.connected);
 	/* A local name first, then one that is forwarded; both in one segment. */
@@ -788,8 +795,184 @@ static void repeated_questions_are_one(void)
 	world_stop(&w);
 }
 
+/* Answers one question over TCP in the mode `mode`; returns when it is sent. */
+static void answer_by_stream(struct server *s, int listener, int mode)
+{
+	uint8_t got[1000], answer[4096];
+	ssize_t size;
+	int fd = -1;
+	UNTIL(&w, (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0);
+	UNTIL(&w, (size = recv(fd, got, sizeof got, 0)) > 2);
+	s->mode = mode;
+	uint32_t n = make_answer(s, got + 2, (size_t)size - 2, answer + 2, sizeof answer - 2);
+	s->mode = CUT_UDP;
+	wh_store_be16(answer, (uint16_t)n);
+	CHECK_EQ(send(fd, answer, n + 2, 0), n + 2);
+	close(fd);
+}
+
+/* RFC 7766, 5: a datagram with TC is asked again over TCP, by the gateway when the guest takes more than it got. */
+static void cut_answers_are_fetched(void)
+{
+	struct server s[1];
+	world_init(&w);
+	begin(s, 1);
+	int listener = stream_listener(&s[0]);
+	s[0].mode = CUT_UDP;
+	ask(1, "cut.example", WH_WIRE_DNS_A, 4096);
+	answer_by_stream(&s[0], listener, BIG);
+	UNTIL(&w, r.answers == 1);
+	CHECK(!r.dns.truncated);
+	CHECK_EQ(r.dns.id, 1);
+	CHECK_EQ(r.dns.answers, 60);
+	/* It does not fit: the guest asks by TCP itself. */
+	ask(2, "cut.example", WH_WIRE_DNS_A, 600);
+	answer_by_stream(&s[0], listener, BIG);
+	UNTIL(&w, r.answers == 2);
+	CHECK(r.dns.truncated && !r.dns.answers);
+	/* Who takes 512 bytes gets what there is, and nobody is asked twice. */
+	uint32_t before = s[0].queries;
+	ask(3, "cut.example", WH_WIRE_DNS_A, 0);
+	UNTIL(&w, r.answers == 3);
+	CHECK(r.dns.truncated);
+	CHECK_EQ(s[0].queries, before + 1);
+	/* Nobody answers by TCP: TC again, no error. */
+	close(listener);
+	ask(4, "cut.example", WH_WIRE_DNS_A, 4096);
+	UNTIL(&w, r.answers == 4);
+	CHECK(r.dns.truncated);
+	CHECK_EQ(r.dns.rcode, 0);
+	CHECK_EQ(now()->descriptors, 0);
+	server_stop(s);
+	world_stop(&w);
+}
+
+static void record(const char *name, const char *type, const char *data, int error)
+{
+	uint32_t id;
+	CHECK_EQ(wh_gateway_record_add(w.gateway, name, type, data, &id), error);
+}
+
+/* Record number `index` of the answer that came last. */
+static struct wh_wire_dns_record answered(uint32_t index)
+{
+	struct wh_wire_dns_record found = { .type = 0 };
+	size_t at = r.dns.question_end;
+	for (uint32_t i = 0; i <= index; i++)
+		CHECK_EQ(wh_wire_dns_next(r.bytes, r.size, &at, &found), 1);
+	return found;
+}
+
+static void asks(uint16_t id, const char *name, uint16_t type)
+{
+	uint32_t before = r.answers;
+	ask(id, name, type, 0);
+	UNTIL(&w, r.answers == before + 1);
+	CHECK_EQ(r.dns.rcode, 0);
+	CHECK_STR(r.dns.name, name);
+}
+
+static void records_of_all_types(void)
+{
+	struct wh_wire_dns_record a;
+	struct server s[1];
+	char name[WH_WIRE_DNS_NAME_SIZE];
+	const struct wh_net_ip ip = end4(192, 0, 2, 9, 0).ip;
+	world_init(&w);
+	begin(s, 1);
+	CHECK_EQ(wh_gateway_name_add(w.gateway, "db.test", &ip), 0);
+	record("_pg._tcp.test", "srv", "10 5 5432 db.test", 0);
+	record("_pg._tcp.test", "srv", "20 5 5433 db2.test", 0);
+	record("db.test", "txt", "v=1 two words", 0);
+	record("test", "mx", "10 db.test", 0);
+	record("192.0.2.77", "ptr", "seventy-seven.test", 0);
+	record("fd00::1", "ptr", "one.test", 0);
+	asks(1, "_pg._tcp.test", WH_WIRE_DNS_SRV);
+	CHECK_EQ(r.dns.answers, 2);
+	a = answered(0);
+	CHECK_EQ(wh_load_be16(r.bytes + a.data_offset), 10);
+	CHECK_EQ(wh_load_be16(r.bytes + a.data_offset + 4), 5432);
+	CHECK(wh_wire_dns_name_parse(r.bytes, r.size, a.data_offset + 6u, name) > 0);
+	CHECK_STR(name, "db.test");
+	asks(2, "db.test", WH_WIRE_DNS_TXT);
+	a = answered(0);
+	CHECK_EQ(r.bytes[a.data_offset], 13);
+	CHECK_MEM(r.bytes + a.data_offset + 1, "v=1 two words", 13);
+	asks(3, "test", WH_WIRE_DNS_MX);
+	CHECK_EQ(answered(0).type, WH_WIRE_DNS_MX);
+	asks(4, "77.2.0.192.in-addr.arpa", WH_WIRE_DNS_PTR);
+	a = answered(0);
+	CHECK(wh_wire_dns_name_parse(r.bytes, r.size, a.data_offset, name) > 0);
+	CHECK_STR(name, "seventy-seven.test");
+	asks(5, "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa",
+	     WH_WIRE_DNS_PTR);
+	CHECK_EQ(r.dns.answers, 1);
+	asks(6, "db.test", WH_WIRE_DNS_A); /* beside them, the address */
+	CHECK_EQ(first_address()[3], 9);
+	asks(7, "test", WH_WIRE_DNS_TXT); /* the name is ours: no other type of it */
+	CHECK_EQ(r.dns.answers, 0);
+	CHECK_EQ(s[0].queries, 0);
+	/* What is none. */
+	record("a.test", "srv", "1 2 db.test", -WH_EINVAL);
+	record("a.test", "srv", "1 2 70000 db.test", -WH_EINVAL);
+	record("a.test", "cname", "bad..name", -WH_EINVAL);
+	record("a b", "txt", "x", -WH_EINVAL);
+	record("a.test", "loc", "x", -WH_EINVAL);
+	record("db.test", "cname", "x.test", -WH_EEXIST);
+	struct wh_gateway_record kept;
+	CHECK_EQ(wh_gateway_record_get(w.gateway, 2, &kept), 0);
+	CHECK_STR(kept.data, "v=1 two words");
+	CHECK_EQ(wh_gateway_record_remove(w.gateway, kept.id), 0);
+	CHECK_EQ(wh_gateway_record_remove(w.gateway, kept.id), -WH_ENOENT);
+	/* More than a datagram holds: TC. */
+	char text[256];
+	memset(text, 'x', 255);
+	text[255] = 0;
+	for (int i = 0; i < 4; i++)
+		record("long.test", "txt", text, 0);
+	asks(8, "long.test", WH_WIRE_DNS_TXT);
+	CHECK(r.dns.truncated && r.size <= 512);
+	server_stop(s);
+	world_stop(&w);
+}
+
+static void aliases_are_followed(void)
+{
+	struct server s[1];
+	const struct wh_net_ip ip = end4(192, 0, 2, 9, 0).ip;
+	world_init(&w);
+	begin(s, 1);
+	CHECK_EQ(wh_gateway_name_add(w.gateway, "db.test", &ip), 0);
+	record("here.test", "cname", "db.test", 0);
+	record("there.test", "cname", "www.example.org", 0);
+	asks(1, "here.test", WH_WIRE_DNS_A);
+	CHECK_EQ(r.dns.answers, 2);
+	CHECK_EQ(answered(0).type, WH_WIRE_DNS_CNAME);
+	CHECK_STR(answered(1).name, "db.test");
+	CHECK_EQ(r.bytes[answered(1).data_offset + 3], 9);
+	CHECK_EQ(s[0].queries, 0);
+	asks(2, "there.test", WH_WIRE_DNS_A);
+	CHECK_STR(s[0].last_name, "www.example.org");
+	CHECK_EQ(r.dns.answers, 2);
+	CHECK_STR(answered(0).name, "there.test");
+	CHECK_STR(answered(1).name, "www.example.org");
+	CHECK_EQ(r.bytes[answered(1).data_offset + 3], 55);
+	asks(3, "there.test", WH_WIRE_DNS_CNAME);
+	CHECK_EQ(r.dns.answers, 1);
+	/* A rule about the target holds for its other names. */
+	policy("www.example.org", true);
+	ask(4, "there.test", WH_WIRE_DNS_A, 0);
+	UNTIL(&w, r.answers == 4);
+	CHECK_EQ(r.dns.rcode, WH_WIRE_DNS_NXDOMAIN);
+	server_stop(s);
+	world_stop(&w);
+}
+
 int main(void)
 {
+	RUN(cut_answers_are_fetched);
+	RUN(records_of_all_types);
+	RUN(aliases_are_followed);
 	RUN(domains_have_their_servers);
 	RUN(dead_server_is_asked_last);
 	RUN(types_are_filtered);

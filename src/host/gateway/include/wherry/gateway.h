@@ -364,6 +364,25 @@ int wh_gateway_name_remove(struct wh_gateway *gateway, const char *name); /* -WH
 /* Entry `index` of the table. -WH_ENOENT: there are not so many. */
 int wh_gateway_name_get(const struct wh_gateway *gateway, uint32_t index,
 			struct wh_gateway_name *ret_name);
+/* Records beside addresses that the DNS server answers for itself. An alias is followed, to names that are known here and
+ * to those of servers. */
+#define WH_GATEWAY_RECORDS_MAX 64u
+#define WH_GATEWAY_RECORD_DATA_SIZE 280u
+struct wh_gateway_record {
+	uint32_t id;
+	char name[WH_GATEWAY_NAME_SIZE]; /* lower case */
+	char type[6];                    /* cname, txt, srv, mx or ptr */
+	/* "TARGET", "any text", "PRIORITY WEIGHT PORT TARGET", "PREFERENCE TARGET", "NAME" */
+	char data[WH_GATEWAY_RECORD_DATA_SIZE];
+};
+/* name: an address for its name under in-addr.arpa or ip6.arpa. -WH_EINVAL, -WH_EEXIST (an alias is alone with its name),
+ * -WH_ENOSPC, -WH_ENOMEM. */
+int wh_gateway_record_add(struct wh_gateway *gateway, const char *name, const char *type,
+			  const char *data, uint32_t *ret_id);
+int wh_gateway_record_remove(struct wh_gateway *gateway, uint32_t id); /* -WH_ENOENT */
+/* -WH_ENOENT: there are not so many. */
+int wh_gateway_record_get(const struct wh_gateway *gateway, uint32_t index,
+			  struct wh_gateway_record *ret_record);
 /* Names in `domain` are asked of this server (port given) and others that are added, at most
  * WH_GATEWAY_RESOLVERS_MAX, and of no others; the longest domain that fits counts. -WH_EINVAL, -WH_ENOSPC, -WH_ENOMEM. */
 int wh_gateway_zone_add(struct wh_gateway *gateway, const char *domain,

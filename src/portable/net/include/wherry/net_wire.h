@@ -327,7 +327,11 @@ size_t wh_wire_dhcp_emit(uint8_t *p, const struct wh_wire_dhcp *dhcp);
 #define WH_WIRE_DNS_NAME_SIZE 256u /* text form with NUL; escapes are not used: see below */
 #define WH_WIRE_DNS_A 1u
 #define WH_WIRE_DNS_CNAME 5u
+#define WH_WIRE_DNS_CNAME 5u
 #define WH_WIRE_DNS_PTR 12u
+#define WH_WIRE_DNS_MX 15u
+#define WH_WIRE_DNS_TXT 16u
+#define WH_WIRE_DNS_SRV 33u
 #define WH_WIRE_DNS_TXT 16u
 #define WH_WIRE_DNS_AAAA 28u
 #define WH_WIRE_DNS_OPT 41u
