@@ -150,6 +150,7 @@ static int open_disks(struct run *r)
 									 : 0,
 							.io = r->devices->io,
 							.cache = o->disks[i].cache,
+							.codec = wh_block_inflate_codec(),
 							.log = r->log };
 		if (wh_block_image_open(&config, &r->devices->disks[i].image, &diag) < 0) {
 			cli_error("--disk %s: %s", o->disks[i].name, diag.text);

@@ -213,6 +213,17 @@ def resize():
         check(json.loads(qemu("info", "--output=json", "-f", fmt, "r"))["virtual-size"] == 10 << 20, "shrunk")
         if fmt == "qcow2":
             qemu("check", "-q", "r")
+    # bitmaps are of a disk of the old size: not to be trusted any more, but no reason to refuse
+    for size in "32M", "4M":
+        fresh("b.qcow2")
+        qemu("create", "-q", "-f", "qcow2", "b.qcow2", "16M")
+        qemu("bitmap", "--add", "b.qcow2", "on")
+        qemu("bitmap", "--add", "--disable", "b.qcow2", "off")
+        disk("resize", "--shrink", "b.qcow2", size)
+        bitmaps = json.loads(qemu("info", "--output=json", "b.qcow2"))["format-specific"]["data"]["bitmaps"]
+        check(sorted(b["name"] for b in bitmaps) == ["off", "on"] and all("in-use" in b["flags"] for b in bitmaps), f"{bitmaps}")
+        qemu("check", "-q", "b.qcow2")
+        qemu("bitmap", "--remove", "b.qcow2", "on")
     refused("resize", "-f", "raw", "r", "0")
     refused("resize", "-f", "raw", "r", "much")
 

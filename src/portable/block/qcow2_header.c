@@ -151,8 +151,8 @@ uint32_t qcow2_put_extension(uint8_t *b, uint32_t at, uint32_t room, uint32_t ty
 	return at + 8 + padded;
 }
 
-/* Says of each bitmap that should have recorded our writes that it did not. */
-int qcow2_invalidate_bitmaps(struct qcow2 *s)
+/* Says of each bitmap that should have recorded our writes (or all: of each) that it is not true any more. */
+int qcow2_invalidate_bitmaps(struct qcow2 *s, bool all)
 {
 	uint64_t at = s->bitmap_dir, end = at + s->bitmap_dir_size;
 	bool changed = false;
@@ -169,7 +169,7 @@ int qcow2_invalidate_bitmaps(struct qcow2 *s)
 			wh_align_up(sizeof b + wh_load_be32(b + 20) + (b[18] << 8 | b[19]), 8);
 		if (size > end - at)
 			return qcow2_corrupted(s, "bitmap directory", at);
-		if (flags & BITMAP_AUTO && !(flags & BITMAP_IN_USE)) {
+		if ((all || flags & BITMAP_AUTO) && !(flags & BITMAP_IN_USE)) {
 			wh_store_be32(b + 12, flags | BITMAP_IN_USE);
 			r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, at + 12, b + 12, 4);
 			changed = true;

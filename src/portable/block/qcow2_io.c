@@ -70,7 +70,7 @@ int qcow2_touch(struct qcow2 *s)
 	if (s->touched)
 		return 0;
 	if (s->bitmap_count)
-		r = qcow2_invalidate_bitmaps(s);
+		r = qcow2_invalidate_bitmaps(s, false);
 	if (r >= 0 && s->autoclear & ~QCOW2_AUTOCLEAR_KNOWN) {
 		r = qcow2_header_store64(s, QCOW2_H_AUTOCLEAR,
 					 s->autoclear & QCOW2_AUTOCLEAR_KNOWN);
@@ -188,8 +188,14 @@ static int give_place(struct qcow2 *s, struct wh_block_request *q, const struct 
 {
 	uint64_t at = q->offset + q->at, in_cluster = at & mask_of(s), cluster, count;
 	bool keep = e->has_host && e->owned && e->kind != BLOCK_PACKED;
-	if (s->data_file || keep) {
-		q->host = s->data_file ? at - in_cluster : e->host - in_cluster;
+	if (s->data_file) {
+		q->host = at - in_cluster;
+		qcow2_data_taken(s, q->host >> s->cluster_bits,
+				 (in_cluster + q->run + mask_of(s)) >> s->cluster_bits);
+		return 0;
+	}
+	if (keep) {
+		q->host = e->host - in_cluster;
 		return 0;
 	}
 	count = (in_cluster + q->run + mask_of(s)) >> s->cluster_bits;
@@ -319,6 +325,10 @@ static int write_start(struct qcow2 *s, struct wh_block_request *q, uint64_t max
 		}
 		block_prepare_memory(q, &s->b.data, WH_BLOCK_IO_ZERO, e.host, 0, e.size);
 		q->io.flags = q->flags & WH_BLOCK_FAST ? WH_BLOCK_IO_FAST : 0;
+		if (s->data_raw && q->op == WH_BLOCK_DISCARD)
+			q->io.flags = WH_BLOCK_IO_UNMAP | WH_BLOCK_IO_FAST;
+		else if (s->data_raw && q->flags & WH_BLOCK_UNMAP)
+			q->io.flags |= WH_BLOCK_IO_UNMAP;
 		return BLOCK_SUBMIT;
 	}
 	if (q->op != WH_BLOCK_WRITE && q->flags & WH_BLOCK_FAST)
@@ -397,11 +407,12 @@ static int zero_part(struct qcow2 *s, struct wh_block_request *q, uint64_t size,
 	return write_start(s, q, size);
 }
 
-/* With a data file that is to be a raw disk by itself, the zeroes must be in it. */
+/* With a data file that is to be a raw disk by itself, the zeroes must be in it; so must those of a discard, which gives
+ * space back where the file can. */
 static int zero_raw(struct qcow2 *s, struct wh_block_request *q, const struct qcow2_extent *e)
 {
-	if (e->kind != BLOCK_DATA || q->op == WH_BLOCK_DISCARD) {
-		q->at += e->size; /* a discard changes nothing: what is there may stay */
+	if (e->kind != BLOCK_DATA) {
+		q->at += e->size;
 		return BLOCK_AGAIN;
 	}
 	return write_start(s, q, e->size);
@@ -547,6 +558,8 @@ int qcow2_next(struct wh_block *b, struct wh_block_request *q)
 int qcow2_after(struct wh_block *b, struct wh_block_request *q, int result)
 {
 	struct qcow2 *s = qcow2_of(b);
+	if (result == -WH_EOPNOTSUPP && q->op == WH_BLOCK_DISCARD)
+		result = 0; /* what is there may stay */
 	if (result < 0) {
 		abandon(s, q);
 		return result;

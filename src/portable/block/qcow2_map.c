@@ -246,6 +246,8 @@ void qcow2_entry_free(struct qcow2 *s, uint64_t entry)
 		uint64_t first = host >> s->cluster_bits;
 		qcow2_free_later(s, first, ((host + size - 1) >> s->cluster_bits) - first + 1);
 		qcow2_forget_unpacked(s, entry);
+	} else if (s->data_file && (host || entry & QCOW2_COPIED)) {
+		qcow2_data_free_later(s, host >> s->cluster_bits, 1);
 	} else if (host && !s->data_file) {
 		qcow2_free_later(s, host >> s->cluster_bits, 1);
 	}

@@ -20,11 +20,13 @@ static int check_features(const struct qcow2 *s, const struct qcow2_header *h,
 	if (s->compression > WH_BLOCK_COMPRESSION_ZSTD)
 		return wh_diag_set(diag, -WH_EOPNOTSUPP, "qcow2: compression type %u is unknown",
 				   s->compression);
-	if (s->compression != WH_BLOCK_COMPRESSION_ZLIB && !config->codec && !s->b.alone &&
-	    !s->b.check_only)
+	uint32_t types = !config->codec         ? 1u << WH_BLOCK_COMPRESSION_ZLIB
+			 : config->codec->types ? config->codec->types
+						: UINT32_MAX;
+	if (!(types >> s->compression & 1) && !s->b.alone && !s->b.check_only)
 		return wh_diag_set(diag, -WH_EOPNOTSUPP,
 				   "qcow2: the image is compressed with zstd, which this program "
-				   "was built without");
+				   "was built without; unpack it with: wherry disk convert");
 	if (s->extended && s->cluster_bits < 14)
 		return wh_diag_set(diag, -WH_EINVAL,
 				   "qcow2: extended L2 entries with clusters of %u bytes",

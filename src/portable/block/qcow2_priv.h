@@ -263,6 +263,9 @@ int qcow2_settle(struct qcow2 *s);
 int qcow2_barrier(struct qcow2 *s, enum qcow2_barrier why);
 /* No table refers to these any more. */
 void qcow2_free_later(struct qcow2 *s, uint64_t cluster, uint64_t count);
+/* The same for clusters of the data file, which have no counts: their space is given back, unless somebody takes them before. */
+void qcow2_data_free_later(struct qcow2 *s, uint64_t cluster, uint64_t count);
+void qcow2_data_taken(struct qcow2 *s, uint64_t cluster, uint64_t count);
 /* Changed sectors of a table that is kept in host order. */
 int qcow2_write_sectors(struct qcow2 *s, uint64_t offset, const uint64_t *entries, uint32_t count,
 			bool *dirty, bool *any);
@@ -347,7 +350,7 @@ struct qcow2_header {
 int qcow2_header_store64(struct qcow2 *s, uint32_t at, uint64_t value);
 int qcow2_read_extensions(struct qcow2 *s, const struct qcow2_header *h, struct wh_diag *diag);
 int qcow2_mark_dirty(struct qcow2 *s, bool dirty); /* flushed; no-op in version 2 */
-int qcow2_invalidate_bitmaps(struct qcow2 *s);
+int qcow2_invalidate_bitmaps(struct qcow2 *s, bool all);
 /* One more extension behind `at` of a buffer; the new end, or 0 = no room. */
 uint32_t qcow2_put_extension(uint8_t *b, uint32_t at, uint32_t room, uint32_t type,
 			     const void *data, uint32_t size);

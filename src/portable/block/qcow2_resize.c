@@ -100,10 +100,6 @@ static int shrink(struct qcow2 *s, uint64_t size)
 
 static int qcow2_resize(struct qcow2 *s, uint64_t size, struct wh_diag *diag)
 {
-	if (s->bitmap_count)
-		return wh_diag_set(diag, -WH_EOPNOTSUPP,
-				   "the image has bitmaps, which would have to change with its "
-				   "size; remove them with: qemu-img bitmap --remove");
 	if (s->snapshot_count && s->version < 3)
 		return wh_diag_set(diag, -WH_EOPNOTSUPP,
 				   "an image of version 2 with snapshots has one size for all");
@@ -111,7 +107,10 @@ static int qcow2_resize(struct qcow2 *s, uint64_t size, struct wh_diag *diag)
 		return wh_diag_set(diag, -WH_EFBIG,
 				   "the disk is too large for clusters of %llu bytes",
 				   (unsigned long long)s->cluster_size);
-	int r = size > s->b.size ? grow(s, size) : 0;
+	/* Bitmaps are of a disk of another size then: none is true. */
+	int r = s->bitmap_count && size != s->b.size ? qcow2_invalidate_bitmaps(s, true) : 0;
+	if (r >= 0 && size > s->b.size)
+		r = grow(s, size);
 	bool less = size < s->b.size;
 	if (r >= 0 && less) /* while the old size still counts: its L2 tables are inside */
 		r = shrink(s, size);

@@ -149,12 +149,12 @@ int qcow2_barrier(struct qcow2 *s, enum qcow2_barrier why)
 
 /* ---- clusters that are on their way out ---- */
 
-void qcow2_free_later(struct qcow2 *s, uint64_t cluster, uint64_t count)
+static void free_later(struct qcow2 *s, uint64_t cluster, uint64_t count, bool data)
 {
-	wh_assert(cluster && count);
 	if (s->freed_count) {
 		struct qcow2_range *last = &s->freed[s->freed_count - 1];
-		if (last->cluster + last->count == cluster && !last->durable) {
+		if (last->cluster + last->count == cluster && !last->durable &&
+		    last->data == data) {
 			last->count += count;
 			last->number = s->b.next_number;
 			return;
@@ -171,16 +171,49 @@ void qcow2_free_later(struct qcow2 *s, uint64_t cluster, uint64_t count)
 		s->freed = more;
 		s->freed_room = room;
 	}
-	s->freed[s->freed_count++] = (struct qcow2_range){ .cluster = cluster,
-							   .count = count,
-							   .number = s->b.next_number };
+	s->freed[s->freed_count++] = (struct qcow2_range){
+		.cluster = cluster, .count = count, .number = s->b.next_number, .data = data
+	};
 }
 
-static void punch(struct qcow2 *s, uint64_t cluster, uint64_t count)
+void qcow2_free_later(struct qcow2 *s, uint64_t cluster, uint64_t count)
+{
+	wh_assert(cluster && count);
+	free_later(s, cluster, count, false);
+}
+
+void qcow2_data_free_later(struct qcow2 *s, uint64_t cluster, uint64_t count)
+{
+	free_later(s, cluster, count, true);
+}
+
+void qcow2_data_taken(struct qcow2 *s, uint64_t cluster, uint64_t count)
+{
+	uint64_t end = cluster + count;
+	uint32_t all = s->freed_count;
+	for (uint32_t i = 0; i < all; i++) {
+		struct qcow2_range old = s->freed[i], *range = &s->freed[i];
+		uint64_t old_end = old.cluster + old.count;
+		if (!old.data || old.cluster >= end || cluster >= old_end)
+			continue;
+		range->count = old.cluster < cluster ? cluster - old.cluster : 0;
+		if (old_end <= end)
+			continue;
+		/* What is left behind it; in its place or as one more (which may be forgotten: it stays allocated). */
+		if (!range->count)
+			*range = (struct qcow2_range){ end, old_end - end, old.number, old.durable,
+						       true };
+		else
+			free_later(s, end, old_end - end, true);
+	}
+}
+
+static void punch(struct qcow2 *s, const struct wh_block_file *file, uint64_t cluster,
+		  uint64_t count)
 {
 	/* Space that cannot be given back is no error of anything. */
 	if (count)
-		(void)block_file_now(&s->b, &s->b.file, WH_BLOCK_IO_DISCARD, 0,
+		(void)block_file_now(&s->b, file, WH_BLOCK_IO_DISCARD, 0,
 				     cluster << s->cluster_bits, 0, count << s->cluster_bits);
 }
 
@@ -188,6 +221,10 @@ static int release(struct qcow2 *s, const struct qcow2_range *range)
 {
 	uint64_t end = range->cluster + range->count, hole = range->cluster, c, count;
 	int r = 0;
+	if (range->data) {
+		punch(s, &s->b.data, range->cluster, range->count);
+		return 0;
+	}
 	/* Holes first: a cluster may be given out again as soon as its count is 0. */
 	for (c = range->cluster; c < end; c++) {
 		r = qcow2_refcount(s, c, &count);
@@ -197,13 +234,13 @@ static int release(struct qcow2 *s, const struct qcow2_range *range)
 		if (r < 0)
 			break;
 		if (count > 1) { /* somebody else's as well */
-			punch(s, hole, c - hole);
+			punch(s, &s->b.file, hole, c - hole);
 			hole = c + 1;
 		} else if (qcow2_set_has(&s->meta, c)) {
 			qcow2_table_forget(s, c);
 		}
 	}
-	punch(s, hole, c - hole);
+	punch(s, &s->b.file, hole, c - hole);
 	if (r >= 0)
 		qcow2_unalloc(s, range->cluster, range->count);
 	return r;

@@ -390,6 +390,38 @@ static void copy_on_write_in_odd_pieces(void)
 	end(false);
 }
 
+/* Trims of an image whose data is in another file give space of that file back, when the trim is durable; not where data was
+ * written again meanwhile. With a raw data file the zeroes are in the file. */
+static void trims_reach_the_data_file(void)
+{
+	static const struct kit_options with_data = { 3, 4096, 16, DISK, .data = true };
+	static const struct kit_options raw = { 3, 4096, 16, DISK, .data = true, .data_raw = true };
+	uint64_t punched = 0;
+	begin(&with_data);
+	mem_file_record(&kit.data, &kit.image);
+	CHECK_EQ(put(0, 1, 131072, 0), 0);
+	zero(0, 65536, WH_BLOCK_UNMAP);
+	CHECK_EQ(put(8192, 2, 12288, 0), 0);
+	CHECK_EQ(put(32768 + 512, 3, 1024, 0), 0);
+	for (size_t i = 0; i < kit.image.op_count; i++)
+		CHECK(kit.image.op[i].kind != WH_BLOCK_IO_DISCARD);
+	flush();
+	compare();
+	for (size_t i = 0; i < kit.image.op_count; i++)
+		if (kit.image.op[i].kind == WH_BLOCK_IO_DISCARD)
+			punched += kit.image.op[i].size;
+	CHECK_EQ(punched, 65536 - 12288 - 4096);
+	end(false);
+	begin(&raw);
+	mem_file_record(&kit.data, &kit.image);
+	CHECK_EQ(put(0, 1, 131072, 0), 0);
+	CHECK_EQ(wh_block_do(kit.block, WH_BLOCK_DISCARD, 4096, 0, 65536, 0), 0);
+	memset(model + 4096, 0, 65536);
+	compare();
+	CHECK_MEM(kit.data.data, model, 131072);
+	end(false);
+}
+
 /* Proxmox forum 175933: what is written without a flush may be lost, even with a direct file; but nothing else, and what was
  * flushed is there when the power goes at once. */
 static void what_is_promised_without_a_flush(void)
@@ -432,6 +464,7 @@ int main(void)
 	RUN(what_is_below_shows_and_snapshots_stay);
 	RUN(compressed_sizes_for_all_cluster_sizes);
 	RUN(copy_on_write_in_odd_pieces);
+	RUN(trims_reach_the_data_file);
 	RUN(what_is_promised_without_a_flush);
 	return test_end();
 }

@@ -116,7 +116,14 @@ struct wh_block_codec {
 	int (*encode)(void *ctx, enum wh_block_compression type, const void *from, size_t from_size,
 		      void *to, size_t to_size);
 	void *ctx;
+	uint32_t
+		types; /* 1 << type: those that decode knows; 0 = all. Images of others are not opened */
 };
+
+/* A codec without a library: unpacks zlib, nothing else. For small programs; wherry/block_codec.h does more, faster. */
+const struct wh_block_codec *wh_block_inflate_codec(void);
+/* Its work: to_size bytes must come out of a raw deflate stream; -WH_EINVAL. */
+int wh_block_inflate(const void *from, size_t from_size, void *to, size_t to_size);
 
 /* Other files that an image names. */
 enum wh_block_link { WH_BLOCK_LINK_BACKING, WH_BLOCK_LINK_DATA };
