@@ -7,6 +7,7 @@
 #include <wherry/base/checked.h>
 #include <wherry/base/errors.h>
 
+#include "disk_control.h"
 #include "disk.h"
 
 enum {
@@ -15,7 +16,8 @@ enum {
 	OPTION_LIST,
 	OPTION_CREATE,
 	OPTION_APPLY,
-	OPTION_DELETE
+	OPTION_DELETE,
+	OPTION_CONTROL
 };
 
 #define COMPACT_STEP (16u << 20) /* bytes copied between two looks at the clock */
@@ -66,6 +68,7 @@ static const struct cli_option resize_options[] = {
 	DISK_OPTION_FORMAT("of FILE"),
 	{ OPTION_SHRINK, "shrink", 0, NULL, "allow to lose what is behind the new end" },
 	DISK_OPTION_FOLLOW,
+	DISK_OPTION_JSON,
 	DISK_OPTION_QUIET,
 };
 const struct cli_command disk_command_resize = {
@@ -79,6 +82,7 @@ const struct cli_command disk_command_resize = {
 
 static const struct cli_option compact_options[] = {
 	DISK_OPTION_FORMAT("of FILE (qcow2)"),
+	{ OPTION_CONTROL, "control", 0, "PATH", "of a running serve: compacts its EXPORT" },
 	DISK_OPTION_FOLLOW,
 	DISK_OPTION_JSON,
 	DISK_OPTION_QUIET,
@@ -86,8 +90,11 @@ static const struct cli_option compact_options[] = {
 };
 const struct cli_command disk_command_compact = {
 	.name = "disk compact",
-	.synopsis = "FILE",
+	.synopsis = "FILE | --control PATH [EXPORT]",
 	.summary = "move clusters into holes and cut the file",
+	.details = "May be interrupted at any time; the image is consistent. With --control, "
+		   "clients of the "
+		   "server go on\nusing the disk meanwhile (see: wherry disk serve --control).",
 	.options = compact_options,
 	.option_count = WH_ARRAY_COUNT(compact_options),
 	.run = run_compact,
@@ -283,7 +290,17 @@ static int run_resize(int argc, char **argv)
 	else
 		r = wh_block_resize(b, wh_align_up(size, WH_BLOCK_SECTOR), flags, &diag);
 	int status = r < 0 ? failed(operands[0], r, &diag) : CLI_OK;
+	size = wh_block_size(b);
 	int closed = disk_close(operands[0], image);
+	if (!status && !closed && common.json) {
+		struct disk_json j = { 0 };
+		disk_json_open(&j, NULL, '{');
+		disk_json_text(&j, "filename", operands[0]);
+		disk_json_number(&j, "virtual-size-before", old);
+		disk_json_number(&j, "virtual-size", size);
+		disk_json_close(&j, '}');
+		return fflush(stdout) ? CLI_ERROR : CLI_OK;
+	}
 	return status ? status : closed;
 }
 
@@ -307,46 +324,72 @@ static int compact(struct wh_block *b, struct disk_progress *progress, struct wh
 	return r;
 }
 
+static int compact_file(const char *path, struct disk_common *common, uint64_t *ret_before,
+			uint64_t *ret_after)
+{
+	struct wh_block_image *image;
+	struct wh_block_info info;
+	struct disk_progress progress;
+	struct wh_diag diag = { "" };
+	if (!common->format)
+		common->format = WH_BLOCK_FORMAT_QCOW2;
+	if (disk_open(path, common, false, 0, NULL, &image))
+		return CLI_ERROR;
+	struct wh_block *b = wh_block_image_block(image);
+	wh_block_info(b, &info);
+	*ret_before = info.file_size;
+	disk_progress_init(&progress, common);
+	int r = compact(b, &progress, &diag);
+	disk_progress_end(&progress);
+	wh_block_info(b, &info);
+	*ret_after = info.file_size;
+	int status = r < 0 ? failed(path, r, &diag) : CLI_OK;
+	int closed = disk_close(path, image);
+	return status ? status : closed;
+}
+
+static int compact_option(void *ctx, int id, const char *value)
+{
+	*(const char **)ctx = value;
+	return 0;
+}
+
 static int run_compact(int argc, char **argv)
 {
 	struct disk_common common = { 0 };
-	const char *path;
+	const char *path = NULL, *control = NULL;
 	struct disk_parse p = { .command = &disk_command_compact,
 				.common = &common,
+				.own = compact_option,
+				.ctx = &control,
 				.operands = &path,
-				.operand_max = 1,
-				.operand_min = 1 };
-	struct wh_block_image *image;
-	struct wh_block_info before, after;
+				.operand_max = 1 };
 	struct disk_progress progress;
-	struct wh_diag diag = { "" };
+	uint64_t before = 0, after = 0;
 	int r = disk_parse(&p, argc, argv);
 	if (r)
 		return r == CLI_HELP ? CLI_OK : CLI_ERROR;
-	if (!common.format)
-		common.format = WH_BLOCK_FORMAT_QCOW2;
-	if (disk_open(path, &common, false, 0, NULL, &image))
-		return CLI_ERROR;
-	struct wh_block *b = wh_block_image_block(image);
-	wh_block_info(b, &before);
-	disk_progress_init(&progress, &common);
-	r = compact(b, &progress, &diag);
-	disk_progress_end(&progress);
-	wh_block_info(b, &after);
-	int status = r < 0 ? failed(path, r, &diag) : CLI_OK;
-	int closed = disk_close(path, image);
-	if (status || closed)
-		return status ? status : closed;
+	if (!path && !control)
+		return disk_usage(&disk_command_compact);
+	if (control) {
+		disk_progress_init(&progress, &common);
+		r = disk_control_compact(control, path ? path : "", &progress, &before, &after);
+		disk_progress_end(&progress);
+	} else {
+		r = compact_file(path, &common, &before, &after);
+	}
+	if (r)
+		return r;
 	if (common.json) {
 		struct disk_json j = { 0 };
 		disk_json_open(&j, NULL, '{');
-		disk_json_text(&j, "filename", path);
-		disk_json_number(&j, "file-size-before", before.file_size);
-		disk_json_number(&j, "file-size", after.file_size);
+		disk_json_text(&j, control ? "export" : "filename", path ? path : "");
+		disk_json_number(&j, "file-size-before", before);
+		disk_json_number(&j, "file-size", after);
 		disk_json_close(&j, '}');
 	} else if (!common.quiet) {
-		printf("%llu bytes, before %llu\n", (unsigned long long)after.file_size,
-		       (unsigned long long)before.file_size);
+		printf("%llu bytes, before %llu\n", (unsigned long long)after,
+		       (unsigned long long)before);
 	}
 	return fflush(stdout) ? CLI_ERROR : CLI_OK;
 }
@@ -452,6 +495,8 @@ static int run_snapshot(int argc, char **argv)
 	}
 	r = change_snapshots(b, &o, &diag);
 	int status = r < 0 ? failed(path, r, &diag) : CLI_OK;
+	if (!status && common.json)
+		list_snapshots(b, true); /* as they are now */
 	int closed = disk_close(path, image);
-	return status ? status : closed;
+	return status ? status : closed ? closed : fflush(stdout) ? CLI_ERROR : CLI_OK;
 }

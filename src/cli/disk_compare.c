@@ -15,6 +15,22 @@
 enum { OPTION_FORMAT2 = DISK_OWN, OPTION_STRICT, OPTION_BACKING, OPTION_UNSAFE, OPTION_KEEP };
 
 static int run_compare(int argc, char **argv);
+/* What rebase and commit have done. `emptied` NULL = nothing to say of that. */
+static int tell(const char *path, const char *backing, enum wh_block_format format,
+		const char *emptied, bool value)
+{
+	struct disk_json j = { 0 };
+	disk_json_open(&j, NULL, '{');
+	disk_json_text(&j, "filename", path);
+	disk_json_text(&j, "backing-filename", backing);
+	if (format)
+		disk_json_text(&j, "backing-filename-format", wh_block_format_name(format));
+	if (emptied)
+		disk_json_bool(&j, emptied, value);
+	disk_json_close(&j, '}');
+	return fflush(stdout) ? CLI_ERROR : CLI_OK;
+}
+
 static int run_rebase(int argc, char **argv);
 static int run_commit(int argc, char **argv);
 
@@ -45,6 +61,7 @@ static const struct cli_option rebase_options[] = {
 	{ OPTION_FORMAT2, "backing-format", 'F', "FORMAT", "of the new backing file" },
 	{ OPTION_UNSAFE, "unsafe", 'u', NULL, "only change the name: the content is said to fit" },
 	DISK_OPTION_FOLLOW,
+	DISK_OPTION_JSON,
 	DISK_OPTION_QUIET,
 	DISK_OPTIONS_PROGRESS,
 };
@@ -61,6 +78,7 @@ static const struct cli_option commit_options[] = {
 	DISK_OPTION_FORMAT("of FILE (qcow2)"),
 	{ OPTION_KEEP, "keep", 'd', NULL, "do not empty the image afterwards" },
 	DISK_OPTION_FOLLOW,
+	DISK_OPTION_JSON,
 	DISK_OPTION_QUIET,
 	DISK_OPTIONS_PROGRESS,
 };
@@ -353,7 +371,8 @@ static int run_rebase(int argc, char **argv)
 		return CLI_ERROR;
 	int status = rebase(path, wh_block_image_block(image), &o, &common);
 	int closed = disk_close(path, image);
-	return status ? status : closed;
+	status = status ? status : closed;
+	return status || !common.json ? status : tell(path, o.backing, o.format, NULL, false);
 }
 
 /* ---- commit ---- */
@@ -444,8 +463,15 @@ static int run_commit(int argc, char **argv)
 		common.format = WH_BLOCK_FORMAT_QCOW2;
 	if (disk_open(path, &common, true, WH_BLOCK_OPEN_ALONE, NULL, &image))
 		return CLI_ERROR;
+	struct wh_block_info info;
+	char backing[WH_BLOCK_NAME_MAX + 1];
+	wh_block_info(wh_block_image_block(image), &info);
+	wh_format(backing, sizeof backing, "%s", info.backing_name);
+	enum wh_block_format format = info.backing_format;
 	int status = commit(path, wh_block_image_block(image), &common);
 	(void)wh_block_image_close(image); /* read-only */
+	if (!status && o.keep && common.json)
+		return tell(path, backing, format, "emptied", false);
 	if (status || o.keep)
 		return status;
 	if (disk_open(path, &common, false, 0, NULL, &image))
@@ -455,5 +481,7 @@ static int run_commit(int argc, char **argv)
 		cli_error("%s: its data is in the backing file, but it cannot be emptied: %s", path,
 			  diag.text);
 	int closed = disk_close(path, image);
-	return r < 0 ? CLI_ERROR : closed;
+	if (r < 0 || closed || !common.json)
+		return r < 0 ? CLI_ERROR : closed;
+	return tell(path, backing, format, "emptied", true);
 }

@@ -56,6 +56,7 @@ static const struct cli_option options[] = {
 	{ OPTION_COUNT, "count", 0, "SIZE", "copy so much of the disk" },
 	DISK_OPTION_SHARE,
 	DISK_OPTION_FOLLOW,
+	DISK_OPTION_JSON,
 	DISK_OPTION_QUIET,
 	DISK_OPTIONS_PROGRESS,
 };
@@ -71,8 +72,11 @@ const struct cli_command disk_command_convert = {
 
 struct convert;
 
+#define PACK_LEAVE 0  /* OUTPUT reads so already */
+#define PACK_PLAIN -1 /* does not shrink */
+#define PACK_ZERO -2
 struct packed {
-	int size; /* bytes in the slot's packed memory, 0 = all zeroes, < 0 = does not shrink */
+	int size; /* bytes in the slot's packed memory, or PACK_* */
 };
 
 struct slot {
@@ -80,10 +84,9 @@ struct slot {
 	struct wh_pool_job job;
 	struct wh_block_request q;
 	struct wh_iov iov;
-	uint8_t *data,
-		*old; /* old: what OUTPUT has there (with a backing file), or packed clusters */
-	uint64_t at;  /* in the source */
-	uint32_t size, done; /* done: bytes looked through */
+	uint8_t *data, *old, *packed; /* old: what OUTPUT has there (with a backing file) */
+	uint64_t at;                  /* in the source */
+	uint32_t size, done;          /* done: bytes looked through */
 	bool busy;
 	struct wh_block_codec *codec;
 	struct packed *clusters;
@@ -214,13 +217,19 @@ static void pack(struct wh_pool_job *job)
 		uint32_t n = s->size - at < c->cluster ? s->size - at : c->cluster;
 		if (n < c->cluster) /* the end of the disk */
 			memset(s->data + at + n, 0, c->cluster - n);
-		if (all_zero(s->data + at, c->cluster)) {
-			s->clusters[i].size = 0;
+		bool zero = all_zero(s->data + at, c->cluster);
+		if (c->relative ? !memcmp(s->data + at, s->old + at, n) : zero) {
+			s->clusters[i].size =
+				c->relative || c->zeroes_there ? PACK_LEAVE : PACK_ZERO;
+			continue;
+		}
+		if (zero) {
+			s->clusters[i].size = PACK_ZERO;
 			continue;
 		}
 		int r = s->codec->encode(s->codec->ctx, c->target.qcow2.compression, s->data + at,
-					 c->cluster, s->old + at, c->cluster - 1);
-		s->clusters[i].size = r > 0 ? r : -1;
+					 c->cluster, s->packed + at, c->cluster - 1);
+		s->clusters[i].size = r > 0 ? r : PACK_PLAIN;
 	}
 }
 
@@ -235,13 +244,14 @@ static void write_packed(struct slot *s)
 		int size = s->clusters[at / c->cluster].size;
 		s->done += n;
 		if (size > 0) {
-			int r = wh_block_write_packed(c->to, s->at - c->skip + at, s->old + at,
+			int r = wh_block_write_packed(c->to, s->at - c->skip + at, s->packed + at,
 						      (uint32_t)size);
 			if (r < 0)
 				failed(c, r, true);
-		} else if (size < 0) {
-			request(s, c->to, WH_BLOCK_WRITE, s->at - c->skip + at, s->data + at, n,
-				plain_written);
+		} else if (size != PACK_LEAVE) {
+			bool zero = size == PACK_ZERO;
+			request(s, c->to, zero ? WH_BLOCK_WRITE_ZEROES : WH_BLOCK_WRITE,
+				s->at - c->skip + at, zero ? NULL : s->data + at, n, plain_written);
 			return;
 		}
 	}
@@ -263,12 +273,22 @@ static void packed(struct wh_pool_job *job)
 
 /* ---- reading ---- */
 
+static void look_through(struct slot *s)
+{
+	if (!s->c->compress) {
+		write_next(s);
+		return;
+	}
+	s->job = (struct wh_pool_job){ .work = pack, .done = packed };
+	wh_pool_submit(s->c->pool, &s->job);
+}
+
 static void old_read(struct wh_block_request *q, int result)
 {
 	struct slot *s = WH_CONTAINER_OF(q, struct slot, q);
 	if (result < 0)
 		failed(s->c, result, true);
-	write_next(s);
+	look_through(s);
 }
 
 static void source_read(struct wh_block_request *q, int result)
@@ -279,13 +299,10 @@ static void source_read(struct wh_block_request *q, int result)
 	if (result < 0) {
 		failed(c, result, false);
 		slot_end(s);
-	} else if (c->compress) {
-		s->job = (struct wh_pool_job){ .work = pack, .done = packed };
-		wh_pool_submit(c->pool, &s->job);
 	} else if (c->relative) {
 		request(s, c->to, WH_BLOCK_READ, s->at - c->skip, s->old, s->size, old_read);
 	} else {
-		write_next(s);
+		look_through(s);
 	}
 }
 
@@ -392,16 +409,17 @@ static int option(void *ctx, int id, const char *value)
 
 static int slots_init(struct convert *c)
 {
-	bool second = c->compress || c->relative;
 	for (unsigned i = 0; i < SLOTS; i++) {
 		struct slot *s = &c->slots[i];
-		void *data = NULL, *old = NULL;
+		void *memory[3] = { NULL, NULL, NULL };
+		bool wanted[3] = { true, c->relative, c->compress };
 		s->c = c;
-		if (posix_memalign(&data, 4096, CLUSTER_MAX) ||
-		    (second && posix_memalign(&old, 4096, CLUSTER_MAX)))
-			return -WH_ENOMEM;
-		s->data = data;
-		s->old = old;
+		for (unsigned k = 0; k < 3; k++)
+			if (wanted[k] && posix_memalign(&memory[k], 4096, CLUSTER_MAX))
+				return -WH_ENOMEM;
+		s->data = memory[0];
+		s->old = memory[1];
+		s->packed = memory[2];
 		if (!c->compress)
 			continue;
 		s->clusters = calloc(CLUSTER_MAX / c->cluster, sizeof *s->clusters);
@@ -452,10 +470,6 @@ static int prepare(struct convert *c, const char *output)
 			  (unsigned long long)(c->end - c->skip));
 		return CLI_ERROR;
 	}
-	if (c->compress && c->relative) {
-		cli_error("disk convert: -c and a backing file do not go together yet");
-		return CLI_ERROR;
-	}
 	if (slots_init(c) < 0) {
 		cli_error("no memory");
 		return CLI_ERROR;
@@ -487,12 +501,27 @@ static void tear_down(struct convert *c)
 	for (unsigned i = 0; i < SLOTS; i++) {
 		free(c->slots[i].data);
 		free(c->slots[i].old);
+		free(c->slots[i].packed);
 		free(c->slots[i].clusters);
 		wh_block_codec_free(c->slots[i].codec);
 	}
 	wh_pool_free(c->pool);
 	wh_blockio_free(c->io);
 	wh_loop_free(c->loop);
+}
+
+static int tell(const struct convert *c, const char *input, const char *output,
+		const struct wh_block_info *info)
+{
+	struct disk_json j = { 0 };
+	disk_json_open(&j, NULL, '{');
+	disk_json_text(&j, "source", input);
+	disk_json_text(&j, "filename", output);
+	disk_json_text(&j, "format", wh_block_format_name(info->format));
+	disk_json_number(&j, "virtual-size", info->size);
+	disk_json_number(&j, "copied", c->end - c->skip);
+	disk_json_close(&j, '}');
+	return fflush(stdout) ? CLI_ERROR : CLI_OK;
 }
 
 static int run_convert(int argc, char **argv)
@@ -525,8 +554,12 @@ static int run_convert(int argc, char **argv)
 	else
 		status = run(&c, paths[0], paths[1]);
 	if (c.to_image) {
+		struct wh_block_info info;
+		wh_block_info(c.to, &info);
 		int closed = disk_close(paths[1], c.to_image);
 		status = status ? status : closed;
+		if (!status && c.common.json)
+			status = tell(&c, paths[0], paths[1], &info);
 	}
 	(void)wh_block_image_close(c.from_image); /* read-only */
 	tear_down(&c);

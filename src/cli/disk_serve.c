@@ -19,6 +19,7 @@
 #include <wherry/os.h>
 
 #include "disk.h"
+#include "disk_control.h"
 
 #define LISTEN_FIRST 3       /* sd_listen_fds(3) */
 #define LISTEN_COUNT_MAX 16u /* sockets from systemd: more is a mistake */
@@ -26,6 +27,7 @@
 #define DISKS_MAX 64u
 #define SPIN_US 50u /* a wake-up takes about as long */
 #define PORT "10809"
+#define URI_MAX 512u
 
 enum {
 	OPTION_FORMAT = 1,
@@ -49,6 +51,8 @@ enum {
 	OPTION_TLS_PSK,
 	OPTION_PID_FILE,
 	OPTION_PRINT_URI,
+	OPTION_JSON,
+	OPTION_CONTROL,
 	OPTION_READY_FD,
 	OPTION_NO_SPIN,
 	OPTION_VERBOSE
@@ -81,6 +85,9 @@ static const struct cli_option options[] = {
 	{ OPTION_PID_FILE, "pid-file", 0, "PATH", "written when clients can connect" },
 	{ OPTION_READY_FD, "ready-fd", 0, "FD", "write \"ready\" there when clients can connect" },
 	{ OPTION_PRINT_URI, "print-uri", 0, NULL, "print the address for clients" },
+	{ OPTION_JSON, "json", 0, NULL,
+	  "print addresses and exports as JSON when clients can connect" },
+	{ OPTION_CONTROL, "control", 0, "PATH", "a socket for wherry disk compact --control" },
 	{ OPTION_NO_SPIN, "no-spin", 0, NULL, "never look out for requests before sleeping" },
 	{ OPTION_VERBOSE, "verbose", 'v', NULL, "tell of broken clients" },
 };
@@ -104,14 +111,14 @@ struct disk {
 struct serve {
 	struct disk disks[DISKS_MAX];
 	unsigned disk_count;
-	const char *socket, *bind, *port, *description, *pid_file;
+	const char *socket, *bind, *port, *description, *pid_file, *control_path;
 	enum wh_block_cache cache;
 	enum wh_block_follow follow;
 	const char *snapshot;
 	enum wh_blockio_kind aio;
 	uint64_t cache_size, shared, ready_fd; /* ready_fd: 0 = none */
 	enum wh_nbd_tls_mode tls_mode;
-	bool tls_said, persistent, read_only, print_uri, no_spin, verbose;
+	bool tls_said, persistent, read_only, print_uri, json, no_spin, verbose;
 	struct wh_nbd_tls_config tls_config;
 
 	struct wh_loop *loop;
@@ -119,6 +126,9 @@ struct serve {
 	struct wh_nbd_tls *tls;
 	struct wh_nbd_server *server;
 	struct wh_nbd_export exports[DISKS_MAX];
+	struct disk_control *control;
+	char uris[LISTEN_COUNT_MAX][URI_MAX];
+	unsigned uri_count;
 	bool made_socket;
 };
 
@@ -240,6 +250,8 @@ static int parse(struct serve *s, int argc, char **argv)
 		       { OPTION_TLS_CERTIFICATES, &s->tls_config.certificates, 0 },
 		       { OPTION_TLS_PSK, &s->tls_config.psk_file, 0 },
 		       { OPTION_PID_FILE, &s->pid_file, 0 },
+		       { OPTION_CONTROL, &s->control_path, 0 },
+		       { OPTION_JSON, 0, &s->json },
 		       { OPTION_READ_ONLY, 0, &s->read_only },
 		       { OPTION_PERSISTENT, 0, &s->persistent },
 		       { OPTION_TLS_VERIFY, 0, &s->tls_config.verify_peer },
@@ -364,25 +376,25 @@ static unsigned inherited(void)
 }
 
 /* The address as clients write it. */
-static void print_uri(const struct serve *s, int fd)
+static void find_uri(struct serve *s, int fd)
 {
 	struct sockaddr_storage a;
 	socklen_t size = sizeof a;
-	char host[256], port[16];
+	char host[256], port[16], *to = s->uris[s->uri_count];
 	const char *scheme = s->tls_mode == WH_NBD_TLS_REQUIRED ? "nbds" : "nbd";
 	const char *name = s->disks[s->disks[0].file ? 0 : 1].name;
 	if (getsockname(fd, (struct sockaddr *)&a, &size))
 		return;
 	if (a.ss_family == AF_UNIX) {
-		printf("%s+unix:///%s?socket=%s\n", scheme, name,
-		       ((struct sockaddr_un *)(void *)&a)->sun_path);
+		snprintf(to, URI_MAX, "%s+unix:///%s?socket=%s", scheme, name,
+			 ((struct sockaddr_un *)(void *)&a)->sun_path);
 	} else if (!getnameinfo((struct sockaddr *)&a, size, host, sizeof host, port, sizeof port,
 				NI_NUMERICHOST | NI_NUMERICSERV)) {
 		bool v6 = a.ss_family == AF_INET6;
-		printf("%s://%s%s%s:%s/%s\n", scheme, v6 ? "[" : "", host, v6 ? "]" : "", port,
-		       name);
+		snprintf(to, URI_MAX, "%s://%s%s%s:%s/%s", scheme, v6 ? "[" : "", host,
+			 v6 ? "]" : "", port, name);
 	}
-	fflush(stdout);
+	s->uri_count += *to != 0;
 }
 
 static int take_socket(struct serve *s, int fd)
@@ -395,8 +407,11 @@ static int take_socket(struct serve *s, int fd)
 		cli_error("disk serve: descriptor %d is no socket", fd);
 		return CLI_ERROR;
 	}
-	if (s->print_uri)
-		print_uri(s, fd);
+	find_uri(s, fd);
+	if (s->print_uri && s->uri_count) {
+		puts(s->uris[s->uri_count - 1]);
+		fflush(stdout);
+	}
 	int r = accepting ? wh_nbd_server_listen(s->server, fd)
 			  : wh_nbd_server_serve(s->server, fd);
 	if (r < 0)
@@ -473,6 +488,29 @@ static int write_pid(const char *path)
 	return CLI_ERROR;
 }
 
+static int print_json(const struct serve *s, uint32_t exports)
+{
+	struct disk_json j = { 0 };
+	disk_json_open(&j, NULL, '{');
+	disk_json_open(&j, "uris", '[');
+	for (unsigned i = 0; i < s->uri_count; i++)
+		disk_json_text(&j, NULL, s->uris[i]);
+	disk_json_close(&j, ']');
+	disk_json_open(&j, "exports", '[');
+	for (unsigned i = s->disks[0].file ? 0 : 1, n = 0; n < exports; i++, n++) {
+		disk_json_open(&j, NULL, '{');
+		disk_json_text(&j, "name", s->disks[i].name);
+		disk_json_text(&j, "filename", s->disks[i].file);
+		disk_json_number(&j, "virtual-size", wh_block_size(s->exports[n].block));
+		disk_json_bool(&j, "read-only", s->exports[n].read_only);
+		disk_json_close(&j, '}');
+	}
+	disk_json_close(&j, ']');
+	disk_json_text(&j, "aio", wh_blockio_name(s->io));
+	disk_json_close(&j, '}');
+	return fflush(stdout) ? CLI_ERROR : CLI_OK;
+}
+
 static int set_up(struct serve *s)
 {
 	struct wh_diag diag = { "" };
@@ -514,6 +552,10 @@ static int set_up(struct serve *s)
 		return CLI_ERROR;
 	}
 	int status = open_sockets(s);
+	if (!status && s->control_path)
+		status = disk_control_new(s->loop, s->control_path, s->exports, n, &s->control);
+	if (!status && s->json)
+		status = print_json(s, n);
 	if (!status && s->pid_file)
 		status = write_pid(s->pid_file);
 	if (!status && s->ready_fd) {
@@ -526,6 +568,7 @@ static int set_up(struct serve *s)
 static int tear_down(struct serve *s)
 {
 	int status = CLI_OK;
+	disk_control_free(s->control);
 	if (s->server) {
 		wh_nbd_server_stop(s->server);
 		while (wh_nbd_server_clients(s->server) && wh_loop_step(s->loop, -1) >= 0)

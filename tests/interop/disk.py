@@ -219,7 +219,7 @@ def resize():
         qemu("create", "-q", "-f", "qcow2", "b.qcow2", "16M")
         qemu("bitmap", "--add", "b.qcow2", "on")
         qemu("bitmap", "--add", "--disable", "b.qcow2", "off")
-        disk("resize", "--shrink", "b.qcow2", size)
+        disk("resize", "--shrink", "-f", "qcow2", "b.qcow2", size)
         bitmaps = json.loads(qemu("info", "--output=json", "b.qcow2"))["format-specific"]["data"]["bitmaps"]
         check(sorted(b["name"] for b in bitmaps) == ["off", "on"] and all("in-use" in b["flags"] for b in bitmaps), f"{bitmaps}")
         qemu("check", "-q", "b.qcow2")
@@ -275,6 +275,59 @@ def checks():
     disk("create", "-f", "raw", "k.raw", "1M")
     refused("check", "-f", "raw", "k.raw", status=63)
     refused("check", "k.raw")
+
+
+@case
+def packs_differences():
+    """convert -c over a backing file: only what differs, packed; and -n -c over an image with content."""
+    content("base.raw", 3)
+    with open("base.raw", "rb") as f:
+        a = bytearray(f.read())
+    for at in 1 << 20, 5 << 20, 9 << 20:
+        a[at:at + 200000] = b"changed " * 25000
+    a[2 << 20:3 << 20] = bytes(1 << 20)
+    with open("new.raw", "wb") as f:
+        f.write(a)
+    for o in "", "compression_type=zstd", "cluster_size=4k":
+        fresh("d.qcow2")
+        out = json.loads(disk("convert", "--json", "-c", "-f", "raw", "-O", "qcow2", "-B", "base.raw", "-F", "raw",
+                              *(["-o", o] if o else []), "new.raw", "d.qcow2"))
+        check(out["virtual-size"] == SIZE and out["format"] == "qcow2", f"{out}")
+        qemu("check", "-q", "d.qcow2")
+        same("new.raw", "raw", "d.qcow2", "qcow2")
+        info = json.loads(qemu("info", "--output=json", "d.qcow2"))
+        check(info["backing-filename"] == "base.raw" and info["actual-size"] < 1 << 20, f"{info}")
+        compressed = json.loads(qemu("check", "--output=json", "d.qcow2"))["compressed-clusters"]
+        check(compressed > 5, f"{o}: {compressed} compressed")
+        disk("convert", "-n", "-c", "-f", "raw", "-O", "qcow2", "base.raw", "d.qcow2")
+        qemu("check", "-q", "d.qcow2")
+        same("base.raw", "raw", "d.qcow2", "qcow2")
+    fresh("e.qcow2")
+    disk("convert", "-f", "raw", "-O", "qcow2", "-S", "0", "base.raw", "e.qcow2")
+    disk("convert", "-n", "-c", "-f", "raw", "-O", "qcow2", "new.raw", "e.qcow2")
+    same("new.raw", "raw", "e.qcow2", "qcow2")
+    fresh("f.qcow2")
+    disk("create", "-b", "base.raw", "-F", "raw", "f.qcow2")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 5 0 1M", "f.qcow2")
+    check(json.loads(disk("rebase", "--json", "-b", "", "f.qcow2"))["backing-filename"] == "", "rebase")
+    disk("rebase", "-u", "-b", "base.raw", "-F", "raw", "f.qcow2")
+    out = json.loads(disk("commit", "--json", "f.qcow2"))
+    check(out["backing-filename"] == "base.raw" and out["emptied"], f"{out}")
+    check(json.loads(disk("resize", "--json", "-f", "qcow2", "f.qcow2", "+1M"))["virtual-size"] == SIZE + (1 << 20), "resize")
+    check([s["name"] for s in json.loads(disk("snapshot", "--json", "-c", "x", "f.qcow2"))] == ["x"], "snapshot")
+
+
+@case
+def read_errors_are_told():
+    """A source that cannot be read is no source of zeroes (CVE-2022-0485 of nbdcopy)."""
+    content("in.raw")
+    fresh("bad.qcow2", "out.raw", "out.qcow2")
+    disk("convert", "-c", "-f", "raw", "-O", "qcow2", "in.raw", "bad.qcow2")
+    with open("bad.qcow2", "r+b") as f:
+        f.seek(300000)
+        f.write(b"\xff" * 200000)
+    check("reading failed" in refused("convert", "-f", "qcow2", "bad.qcow2", "out.raw"), "raw")
+    check("reading failed" in refused("convert", "-f", "qcow2", "-O", "qcow2", "bad.qcow2", "out.qcow2"), "qcow2")
 
 
 @case

@@ -263,6 +263,57 @@ def locked():
         check("in use" in out, out)
 
 
+@case("fio", "qemu-img", "qemu-io", "nbdcopy")
+def compacts_while_it_is_used():
+    """The file of a disk becomes shorter while a client writes and verifies; then the work is broken off."""
+    for i in "a.qcow2", "b.qcow2", "copy.raw", "c.sock":
+        if os.path.exists(i):
+            os.unlink(i)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "a.qcow2", "256M")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 5 0 192M", "-c", "discard 0 120M", "a.qcow2")
+    before = os.stat("a.qcow2").st_size
+    with Serve("-f", "qcow2", "-x", "disk", "--control", "c.sock", "a.qcow2") as s:
+        check(os.stat("c.sock").st_mode & 0o777 == 0o600, "the control socket is for its owner")
+        fio = subprocess.Popen(["fio", "--name=x", "--ioengine=nbd", "--uri=" + s.uri, "--rw=randwrite", "--bs=4k", "--size=16M",
+                                "--offset=200M", "--iodepth=8", "--verify=crc32c", "--loops=2"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        d = json.loads(run(WHERRY, "disk", "compact", "--json", "--control", "c.sock", "disk"))
+        out = fio.communicate(timeout=120)
+        check(fio.returncode == 0, f"fio: {out}")
+        check(d["file-size"] < before - (100 << 20) and d["file-size-before"] >= before, f"{d}")
+        check("no export" in run(WHERRY, "disk", "compact", "--control", "c.sock", "other", status=125), "other")
+        c = socket.socket(socket.AF_UNIX)
+        c.settimeout(30)
+        c.connect("c.sock")
+        c.sendall(b"expand\n")
+        check(c.makefile().read().startswith("error"), "another request")
+        c = socket.socket(socket.AF_UNIX)
+        c.connect("c.sock")
+        c.sendall(b"compact disk\n")
+        c.close()  # gone again: nothing happens to the image
+        run("nbdcopy", s.uri, "copy.raw")
+    check(not os.path.exists("c.sock"), "the socket is gone")
+    run("qemu-img", "check", "-q", "a.qcow2")
+    run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", "copy.raw", "a.qcow2")
+    run("qemu-io", "-f", "qcow2", "-c", "read -P 0 0 120M", "-c", "read -P 5 120M 72M", "a.qcow2")
+
+
+@case("nbdinfo")
+def tells_in_json():
+    make("a.qcow2", "qcow2")
+    p = subprocess.Popen([WHERRY, "disk", "serve", "--json", "-t", "-p", "0", "-f", "qcow2", "-x", "d", "a.qcow2"], stdout=subprocess.PIPE, text=True)
+    text = ""
+    for line in p.stdout:
+        text += line
+        if line == "}\n":
+            break
+    d = json.loads(text)
+    check(d["exports"] == [{"name": "d", "filename": "a.qcow2", "virtual-size": SIZE, "read-only": False}], f"{d}")
+    run("nbdinfo", d["uris"][0])
+    p.terminate()
+    check(p.wait(timeout=30) == 0, "ended")
+
+
 def connect():
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(30)

@@ -43,6 +43,9 @@ try:
     run(*cc, "-static", "-o", here + "/netkit-static", netkit, *flags)
     run(sys.executable, source + "/tests/kits/netkit.py", here + "/netkit-static")
     print("ok static, too")
+    flags = run("pkg-config", "--cflags", "--libs", "libwherry-block", env=env).split()
+    run(*cc, "-Wall", "-o", here + "/diskkit", source + "/examples/diskkit/diskkit.c", *flags)
+    print(run(sys.executable, source + "/tests/kits/diskkit.py", here + "/diskkit", folder), end="")
     flags = run("pkg-config", "--cflags", "--libs", "libwherry-vmm", env=env).split()
     run(*cc, "-Wall", "-o", here + "/embed", source + "/examples/embed/embed.c", *flags)
     image = build + "/tests/kits/embed-guest"
