@@ -20,7 +20,10 @@ enum {
 	OPTION_EXECUTABLE,
 	OPTION_LISTEN,
 	OPTION_READ_ONLY,
-	OPTION_FOLLOW
+	OPTION_FOLLOW,
+	OPTION_TOKENS,
+	OPTION_ALLOW,
+	OPTION_TTL
 };
 
 static const struct cli_option options[] = {
@@ -30,6 +33,9 @@ static const struct cli_option options[] = {
 	  "serve: unix:PATH, tcp:HOST:PORT, git:HOST:PORT or fd:N" },
 	{ OPTION_READ_ONLY, "read-only", 'r', NULL, "serve, mount: nothing can be changed" },
 	{ OPTION_FOLLOW, "follow", 'f', NULL, "export: go on as the branch moves" },
+	{ OPTION_TOKENS, "tokens", 't', NULL, "serve: nobody attaches without a token" },
+	{ OPTION_ALLOW, "allow", 'a', "WHAT", "token: read, write (unless said) or admin" },
+	{ OPTION_TTL, "ttl", 0, "TIME", "token: how long it is valid: 90s, 15m, 12h, 30d" },
 	{ OPTION_EXECUTABLE, "executable", 'x', NULL, "put: the file is a program" },
 };
 
@@ -419,6 +425,7 @@ static const struct store_verb verbs[] = {
 	{ "stats", "REPO", 1, 1, store_stats },
 	{ "mount", "REPO[@BRANCH]|unix:PATH FOLDER", 2, 2, store_mount },
 	{ "serve", "REPO[@BRANCH] --listen WHERE", 1, 1, store_serve },
+	{ "token", "REPO[@BRANCH] NAME [PATH]", 2, 3, store_token },
 };
 
 const struct cli_command cli_command_store = {
@@ -433,7 +440,7 @@ const struct cli_command cli_command_store = {
 		   "REPO[@BRANCH] FOLDER | fsck "
 		   "REPO |\n"
 		   "stats REPO | mount REPO[@BRANCH]|unix:PATH FOLDER |\n"
-		   "serve REPO[@BRANCH] --listen WHERE\n"
+		   "serve REPO[@BRANCH] --listen WHERE | token REPO[@BRANCH] NAME [PATH]\n"
 		   "BRANCH is main unless said; a commit is a branch or a whole hash.",
 	.options = options,
 	.option_count = WH_ARRAY_COUNT(options),
@@ -489,6 +496,15 @@ static int parse(int argc, char **argv, struct store_arguments *a, const char **
 				return CLI_BAD;
 			}
 			a->listen[a->listen_count++] = value;
+			break;
+		case OPTION_TOKENS:
+			a->tokens = true;
+			break;
+		case OPTION_ALLOW:
+			a->allow = value;
+			break;
+		case OPTION_TTL:
+			a->ttl = value;
 			break;
 		case OPTION_READ_ONLY:
 			a->read_only = true;

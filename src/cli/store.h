@@ -15,7 +15,8 @@ struct store_arguments {
 	const char *listen[8];
 	unsigned listen_count;
 	const char *from; /* --from COMMIT */
-	bool remove, follow, json, read_only, executable;
+	bool remove, follow, json, read_only, executable, tokens;
+	const char *allow, *ttl;
 	char repo[4096];  /* operand 0 without @BRANCH */
 	char branch[201]; /* "main" when not said */
 	bool branch_said;
@@ -41,5 +42,6 @@ int store_gc(struct store_arguments *a);
 int store_fsck(struct store_arguments *a);
 int store_export(struct store_arguments *a);
 int store_stats(struct store_arguments *a);
+int store_token(struct store_arguments *a);
 
 #endif

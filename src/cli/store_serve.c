@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
 #include <wherry/base/mem.h>
@@ -204,6 +205,65 @@ static void on_ended(void *ctx, unsigned connections)
 		wh_loop_stop(s->loop, CLI_OK);
 }
 
+/* ---- tokens ---- */
+
+static int parse_ttl(const char *text, int64_t *ret_seconds)
+{
+	char unit = 0, rest = 0;
+	unsigned long long v;
+	int n = sscanf(text, "%9llu%c%c", &v, &unit, &rest);
+	int64_t factor = n == 1 || unit == 's' ? 1
+			 : unit == 'm'         ? 60
+			 : unit == 'h'         ? 3600
+			 : unit == 'd'         ? 86400
+					       : 0;
+	if (n < 1 || n > 2 || !factor || !v)
+		return -WH_EINVAL;
+	*ret_seconds = (int64_t)v * factor;
+	return 0;
+}
+
+int store_token(struct store_arguments *a)
+{
+	static const char *const allows[] = { "read", "write", "admin" };
+	struct wh_storefs_token t = { .allow = WH_STOREFS_ADMIN + 1 };
+	char text[WH_STOREFS_TOKEN_SIZE_MAX];
+	struct wh_store *s;
+	struct wh_diag diag = { "" };
+	int64_t seconds = 0;
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(allows); i++)
+		if (wh_streq(allows[i], a->allow ? a->allow : "write"))
+			t.allow = (enum wh_storefs_allow)i;
+	if (t.allow > WH_STOREFS_ADMIN) {
+		cli_error("store: --allow takes read, write or admin, not %s", a->allow);
+		return CLI_ERROR;
+	}
+	if (a->ttl && parse_ttl(a->ttl, &seconds) < 0) {
+		cli_error("store: --ttl takes a number and s, m, h or d, not %s", a->ttl);
+		return CLI_ERROR;
+	}
+	if (strlen(a->operand[1]) >= sizeof t.name ||
+	    (a->operand[2] && strlen(a->operand[2]) >= sizeof t.path)) {
+		cli_error("store: a token's name has at most %zu bytes, its path %zu",
+			  sizeof t.name - 1, sizeof t.path - 1);
+		return CLI_ERROR;
+	}
+	snprintf(t.name, sizeof t.name, "%s", a->operand[1]);
+	snprintf(t.path, sizeof t.path, "%s", a->operand[2] ? a->operand[2] : "");
+	snprintf(t.branch, sizeof t.branch, "%s",
+		 a->branch_said || a->operand[2] ? a->branch : "*");
+	t.until_s = seconds ? (int64_t)time(NULL) + seconds : 0;
+	int status = store_open(a, &s);
+	if (status)
+		return status;
+	int r = wh_storefs_token_make(s, &t, text, sizeof text, &diag);
+	wh_store_close(s);
+	if (r < 0)
+		return store_failed(r, &diag, a->repo);
+	cli_print("%s", text);
+	return CLI_OK;
+}
+
 int store_serve(struct store_arguments *a)
 {
 	static const int list[] = { SIGINT, SIGTERM, SIGHUP };
@@ -223,6 +283,7 @@ int store_serve(struct store_arguments *a)
 				       .path = a->repo,
 				       .loop = s.loop,
 				       .read_only = a->read_only,
+				       .tokens = a->tokens,
 				       .branch = a->branch_said ? a->branch : NULL,
 				       .ended = on_ended,
 				       .ctx = &s };

@@ -41,16 +41,13 @@ static int apply(struct wh_p9_request *q, struct node *n, char *text, size_t siz
 	struct wh_diag diag = { "" };
 	struct wh_store_id id;
 	const char *message = NULL;
-	char mail[128];
 	int r = wh_store_tx_begin(s->fs->store, n->branch, &tx, &diag);
 	if (r < 0)
 		return fail(q, r, &diag);
 	r = wh_store_tx_apply(tx, text, size, &message, &diag);
 	if (r >= 0) {
 		struct wh_store_commit_config c = { .message = message, .deferred = true };
-		snprintf(mail, sizeof mail, "%s@localhost", s->user);
-		c.author = s->peer_known ? s->user : NULL;
-		c.mail = s->peer_known ? mail : NULL;
+		session_author(s, &c);
 		r = wh_store_tx_commit(tx, &c, &id, &diag);
 	}
 	wh_store_tx_free(tx);
@@ -98,6 +95,10 @@ int command_write(struct wh_p9_request *q, struct node *n)
 {
 	if (q->payload_size > TEXT_SIZE_MAX)
 		return -WH_EFBIG;
+	bool admin = n->kind == K_FORWARD || n->kind == K_FETCH || n->kind == K_PUSH ||
+		     n->kind == K_GC || n->kind == K_FSCK;
+	if (admin && n->session->allow < WH_STOREFS_ADMIN)
+		return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 	char *text = malloc(q->payload_size + 1ull), *p = text;
 	if (!text)
 		return -WH_ENOMEM;

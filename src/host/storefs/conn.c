@@ -291,6 +291,17 @@ static void peer_of(struct session *s, int fd)
 		snprintf(s->user, sizeof s->user, "%s", found->pw_name);
 	else
 		snprintf(s->user, sizeof s->user, "uid%u", u.uid);
+	snprintf(s->mail, sizeof s->mail, "%s@localhost", s->user);
+}
+
+void session_author(const struct session *s, struct wh_store_commit_config *c)
+{
+	if (s->token[0])
+		c->author = s->token;
+	else if (s->peer_known)
+		c->author = s->user;
+	if (c->author)
+		c->mail = s->mail;
 }
 
 int conn_new(struct wh_storefs *fs, int fd)

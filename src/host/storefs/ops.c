@@ -12,6 +12,50 @@ static struct node *node_of(const struct wh_p9_fid *f)
 	return f->node;
 }
 
+static bool is_token(struct wh_p9_str text)
+{
+	return text.size > 6 && !memcmp(text.text, "token:", 6);
+}
+
+/* A token as attach name or as user name. The first attach decides; a later one may show the same again. */
+static int take_token(struct session *s, struct wh_p9_request *q, struct wh_p9_str *aname)
+{
+	struct wh_storefs_token t;
+	bool in_name = is_token(*aname);
+	struct wh_p9_str text = in_name ? *aname : q->t.name;
+	if (!is_token(text)) {
+		if (s->fs->config.tokens && !s->token[0])
+			return wh_p9_fail(q, -WH_EACCES, "a token is needed to attach");
+		return 0;
+	}
+	int r = token_take(s->fs, text.text, text.size, &t);
+	if (r < 0)
+		return wh_p9_fail(q, -WH_EACCES,
+				  r == -WH_ETIMEDOUT ? "the token has expired"
+						     : "the token is not valid");
+	bool all = wh_streq(t.branch, "*");
+	bool same = wh_streq(s->token, t.name) && wh_streq(s->path, t.path) &&
+		    s->allow == t.allow && s->until_s == t.until_s &&
+		    (all || wh_streq(s->root, t.branch));
+	if (s->attached && !same)
+		return wh_p9_fail(q, -WH_EACCES, "another token than at first");
+	if (in_name)
+		*aname = wh_p9_str("", 0);
+	if (s->attached)
+		return 0;
+	if (!all) {
+		if (s->fs->config.branch && !wh_streq(s->fs->config.branch, t.branch))
+			return wh_p9_fail(q, -WH_EACCES, "the token is for another branch");
+		memcpy(s->root, t.branch, sizeof s->root);
+	}
+	memcpy(s->token, t.name, sizeof s->token);
+	memcpy(s->path, t.path, sizeof s->path);
+	s->allow = t.allow;
+	s->until_s = t.until_s;
+	s->read_only |= t.allow == WH_STOREFS_READ;
+	return 0;
+}
+
 /* The first attach of a connection decides what it can reach. */
 static int choose_root(struct session *s, struct node *n, struct wh_p9_str aname)
 {
@@ -36,7 +80,7 @@ static int choose_root(struct session *s, struct node *n, struct wh_p9_str aname
 	}
 	if (!s->attached && s->fs->config.branch)
 		snprintf(s->root, sizeof s->root, "%s", s->fs->config.branch);
-	else if (!s->attached)
+	else if (!s->attached && !s->root[0])
 		snprintf(s->root, sizeof s->root, "%s", name);
 	if (s->root[0] && *name && !wh_streq(s->root, name))
 		return -WH_EACCES;
@@ -55,12 +99,15 @@ static int op_attach(void *ctx, struct wh_p9_request *q)
 	if (!n)
 		return -WH_ENOMEM;
 	s->fs->requests++;
-	int r = choose_root(s, n, q->t.name2);
+	struct wh_p9_str aname = q->t.name2;
+	int r = take_token(s, q, &aname);
+	if (r >= 0)
+		r = choose_root(s, n, aname);
 	if (r < 0) {
 		node_free(n);
 		return r;
 	}
-	if (!s->peer_known) {
+	if (!s->peer_known && !is_token(q->t.name)) {
 		size_t size =
 			q->t.name.size < sizeof s->user - 1 ? q->t.name.size : sizeof s->user - 1;
 		memcpy(s->user, q->t.name.text, size);
@@ -69,6 +116,16 @@ static int op_attach(void *ctx, struct wh_p9_request *q)
 	q->fid->node = n;
 	q->r.qid = node_qid(n);
 	return 0;
+}
+
+/* Is it the folder of a transaction above which the connection does not go? */
+static bool is_rw_top(const struct node *n)
+{
+	struct wh_store_node *top = NULL;
+	bool is = n->session->path[0] && !n->tx->dead && rw_root(n->session, n->tx, &top) >= 0 &&
+		  top == n->rw;
+	wh_store_node_unref(top);
+	return is;
 }
 
 /* The way up: ".." of anything is found again from the root. */
@@ -82,7 +139,7 @@ static int parent_of(const struct node *n, struct node **ret_node)
 		    { K_TX_DIFF, K_TX },          { K_SNAP_DIFF, K_SNAPSHOT },
 		    { K_AT, K_BRANCH },           { K_SRC, K_DEBUG } };
 	enum kind up = K_ROOT;
-	bool path = n->path && *n->path;
+	bool path = n->path && *n->path && !path_is_top(n);
 	struct node *p = node_copy(n);
 	if (!p)
 		return -WH_ENOMEM;
@@ -91,7 +148,7 @@ static int parent_of(const struct node *n, struct node **ret_node)
 			up = ups[i].up;
 	if (n->kind == K_RW) {
 		struct wh_store_node *above = wh_store_node_parent(n->rw);
-		bool root = above == n->rw;
+		bool root = above == n->rw || is_rw_top(n);
 		wh_store_node_unref(above);
 		up = root ? K_TX : K_RW;
 		if (!root) {
@@ -103,7 +160,10 @@ static int parent_of(const struct node *n, struct node **ret_node)
 	} else if (n->kind >= K_SIDE_OURS && n->kind <= K_SIDE_BASE) {
 		up = K_TX;
 	}
-	if (path) {
+	if (path_is_top(n)) { /* as it is when the branch is walked to */
+		free(p->path);
+		p->path = NULL;
+	} else if (path) {
 		char *slash = strrchr(p->path, '/');
 		*(slash ? slash : p->path) = 0;
 	}
@@ -118,6 +178,8 @@ static int parent_of(const struct node *n, struct node **ret_node)
 static int op_walk(void *ctx, struct wh_p9_request *q)
 {
 	struct session *s = ctx;
+	if (session_expired(s))
+		return wh_p9_fail(q, -WH_EACCES, "the token has expired");
 	struct node *at = node_copy(node_of(q->fid)), *next;
 	s->fs->requests++;
 	if (!at)
@@ -171,6 +233,11 @@ static int open_node(struct wh_p9_request *q, struct node *n)
 			n->mode = e.mode;
 		}
 	}
+	if (strict && q->t.flags & FLAG_TRUNC && nature == N_TEXT && n->session->read_only)
+		return wh_p9_fail(q, -WH_EROFS, "Read-only file");
+	if (strict && q->t.flags & FLAG_TRUNC && nature == N_TEXT && n->kind == K_URL &&
+	    n->session->allow < WH_STOREFS_ADMIN)
+		return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 	if (strict && q->t.flags & FLAG_TRUNC && nature == N_TEXT)
 		return text_truncate(n, 0);
 	if (strict && q->t.flags & FLAG_TRUNC && nature == N_RW && !node_is_dir(n))
@@ -181,6 +248,8 @@ static int open_node(struct wh_p9_request *q, struct node *n)
 static int op_open(void *ctx, struct wh_p9_request *q)
 {
 	struct node *n = node_of(q->fid);
+	if (session_expired(n->session))
+		return wh_p9_fail(q, -WH_EACCES, "the token has expired");
 	int r = open_node(q, n);
 	if (r < 0)
 		return r;
@@ -251,6 +320,8 @@ static int op_read(void *ctx, struct wh_p9_request *q)
 	size_t size;
 	int r;
 	n->session->fs->requests++;
+	if (session_expired(n->session))
+		return wh_p9_fail(q, -WH_EACCES, "the token has expired");
 	if (q->fid->qid.type & WH_P9_QID_DIR)
 		return -WH_EISDIR;
 	switch (nature_of(n->kind)) {
@@ -281,12 +352,16 @@ static int op_write(void *ctx, struct wh_p9_request *q)
 {
 	struct node *n = node_of(q->fid);
 	n->session->fs->requests++;
+	if (session_expired(n->session))
+		return wh_p9_fail(q, -WH_EACCES, "the token has expired");
 	if (n->session->read_only)
 		return wh_p9_fail(q, -WH_EROFS, "Read-only file");
 	switch (nature_of(n->kind)) {
 	case N_COMMAND:
 		return command_write(q, n);
 	case N_TEXT:
+		if (n->kind == K_URL && n->session->allow < WH_STOREFS_ADMIN)
+			return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 		return text_write(q, n);
 	case N_RW:
 		break;
@@ -512,6 +587,8 @@ static int make(struct wh_p9_request *q, struct node *n, struct wh_p9_str name, 
 	bool dir = mode == WH_STORE_DIR;
 	if (n->session->read_only)
 		return wh_p9_fail(q, -WH_EROFS, READ_ONLY_DIR);
+	if (n->session->allow < WH_STOREFS_ADMIN && (n->kind == K_BRANCHES || n->kind == K_REMOTES))
+		return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 	switch (n->kind) {
 	case K_BRANCHES:
 		return dir ? make_branch(q, n, name)
@@ -636,7 +713,11 @@ static int remove_node(struct wh_p9_request *q, struct node *n)
 	if (s->read_only)
 		return wh_p9_fail(q, -WH_EROFS, "Read-only file");
 	if (n->kind == K_RW)
-		return n->tx->dead ? -WH_ENOENT : wh_store_node_remove(n->rw);
+		return n->tx->dead    ? -WH_ENOENT
+		       : is_rw_top(n) ? -WH_EPERM
+				      : wh_store_node_remove(n->rw);
+	if (s->allow < WH_STOREFS_ADMIN)
+		return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 	if (n->kind == K_REMOTE) {
 		remote_remove(n->remote);
 		return 0;
@@ -696,8 +777,12 @@ static int rename_to(struct wh_p9_request *q, struct node *n, struct node *dir,
 	if (n->kind == K_RW) {
 		if (n->tx->dead || dir->kind != K_RW)
 			return n->tx->dead ? -WH_ENOENT : -WH_EXDEV;
+		if (is_rw_top(n))
+			return -WH_EPERM;
 		return wh_store_node_rename(n->rw, dir->rw, name.text, name.size);
 	}
+	if (n->session->allow < WH_STOREFS_ADMIN)
+		return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 	if (n->kind == K_REMOTE) {
 		if (remote_find(n->session->fs, name.text, name.size))
 			return wh_p9_fail(q, -WH_EEXIST, "Already exists");
@@ -751,6 +836,10 @@ static int op_renameat(void *ctx, struct wh_p9_request *q)
 
 static int set_size(struct wh_p9_request *q, struct node *n, uint64_t size)
 {
+	if (n->session->read_only)
+		return wh_p9_fail(q, -WH_EROFS, "Read-only file");
+	if (n->kind == K_URL && n->session->allow < WH_STOREFS_ADMIN)
+		return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 	switch (nature_of(n->kind)) {
 	case N_RW:
 		return n->tx->dead ? -WH_ENOENT : wh_store_node_truncate(n->rw, size);
@@ -765,6 +854,8 @@ static int set_size(struct wh_p9_request *q, struct node *n, uint64_t size)
 
 static int set_mode(struct wh_p9_request *q, struct node *n, uint32_t mode)
 {
+	if (n->session->read_only)
+		return wh_p9_fail(q, -WH_EROFS, "Read-only file");
 	if (n->kind != K_RW || node_is_dir(n))
 		return wh_p9_fail(q, -WH_EPERM, "Operation not permitted");
 	if (n->tx->dead)

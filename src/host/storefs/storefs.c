@@ -2,6 +2,7 @@
 /* Life of the tree, its sessions and its listening sockets. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -120,6 +121,8 @@ int session_init(struct wh_storefs *fs, struct session *s,
 	s->fs = fs;
 	s->read_only = fs->config.read_only;
 	s->serial = ++fs->serial;
+	s->allow = WH_STOREFS_ADMIN;
+	snprintf(s->mail, sizeof s->mail, "unknown@localhost");
 	wh_list_init(&s->txs);
 	int r = wh_p9_server_new(&c, &s->server);
 	if (r >= 0)

@@ -188,6 +188,11 @@ struct session {
 	pid_t pid;
 	uid_t uid;
 	bool peer_known, read_only, attached;
+	/* What its token allows; without one, all. */
+	enum wh_storefs_allow allow;
+	char path[WH_STOREFS_TOKEN_PATH_MAX]; /* "" = the whole branch */
+	int64_t until_s;
+	char token[64], mail[128];
 	struct {
 		uint8_t type;
 		uint16_t tag;
@@ -195,6 +200,12 @@ struct session {
 	} trace[TRACE_SIZE];
 	uint64_t trace_count;
 };
+
+/* Leased transactions are for all who may write anywhere in the branch. */
+static inline bool sees_leases(const struct session *s)
+{
+	return !s->path[0] && !s->read_only;
+}
 
 struct waiting_commit {
 	struct wh_list node;
@@ -237,6 +248,18 @@ int node_entry(struct wh_p9_request *q, const struct node *dir, const struct ent
 int ro_resolve(const struct node *n, struct wh_store_entry *ret_entry);
 int branch_tree(struct wh_storefs *fs, const char *branch, struct wh_store_id *ret_commit,
 		struct wh_store_id *ret_tree);
+
+/* The folder of a transaction that this connection sees; a reference. */
+int rw_root(const struct session *s, struct tx *t, struct wh_store_node **ret_node);
+/* Does n lie at the top of what the connection's token allows? */
+bool path_is_top(const struct node *n);
+
+/* ---- token.c ---- */
+
+/* -WH_EACCES: not made by this repository's key; -WH_ETIMEDOUT: its time is over. */
+int token_take(struct wh_storefs *fs, const char *text, size_t size,
+	       struct wh_storefs_token *ret_token);
+bool session_expired(const struct session *s);
 
 /* ---- text.c: the content of status files ---- */
 
@@ -294,6 +317,9 @@ bool remote_flush(struct wh_storefs *fs, struct wh_p9_request *q);
 extern const struct wh_p9_fs_ops storefs_ops;
 
 /* ---- conn.c ---- */
+
+/* Author and mail of the connection's commits. */
+void session_author(const struct session *s, struct wh_store_commit_config *c);
 
 int conn_new(struct wh_storefs *fs, int fd);
 void conns_free(struct wh_storefs *fs);

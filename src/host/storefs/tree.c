@@ -337,6 +337,48 @@ static bool side_of(const struct node *n, enum kind kind, struct wh_store_id *re
 	return true;
 }
 
+/* With a token for a folder, only what cannot show or change anything beside it. */
+static bool path_allows(enum kind k)
+{
+	return k == K_HEAD || k == K_HEAD_LIVE || k == K_RO || k == K_TRANSACTIONS ||
+	       k == K_WATCH || k == K_HISTORY || k == K_TREE_LIVE || k == K_LOG || k == K_RW ||
+	       k == K_MSG || k == K_CTL || k == K_ORIGIN || k == K_DURABILITY;
+}
+
+static bool child_allowed(const struct node *in, enum kind k)
+{
+	if (!in->session->path[0])
+		return true;
+	return path_allows(k) && !(in->kind == K_BRANCH && k == K_LOG);
+}
+
+bool path_is_top(const struct node *n)
+{
+	return n->session->path[0] && n->path && wh_streq(n->path, n->session->path);
+}
+
+int rw_root(const struct session *s, struct tx *t, struct wh_store_node **ret_node)
+{
+	struct wh_store_node *at = wh_store_tx_root(t->tx), *next;
+	const char *path = s->path;
+	for (size_t n; *path; path += n + (path[n] == '/')) {
+		n = strcspn(path, "/");
+		int r = wh_store_node_find(at, path, n, &next);
+		if (r == -WH_ENOENT && !s->read_only)
+			r = wh_store_node_create(at, path, n, WH_STORE_DIR, &next);
+		wh_store_node_unref(at);
+		if (r < 0)
+			return r;
+		at = next;
+	}
+	if (wh_store_node_mode(at) != WH_STORE_DIR) {
+		wh_store_node_unref(at);
+		return -WH_ENOTDIR;
+	}
+	*ret_node = at;
+	return 0;
+}
+
 static int step_fixed(const struct node *in, const struct child *c, struct node **ret_node)
 {
 	struct wh_store_id side = { { 0 } };
@@ -344,13 +386,28 @@ static int step_fixed(const struct node *in, const struct child *c, struct node 
 					   c->kind == K_SIDE_BASE || c->kind == K_CONFLICTS);
 	if (merged && !side_of(in, c->kind, &side))
 		return -WH_ENOENT;
-	if (in->kind == K_TX && in->tx->dead)
+	if ((in->kind == K_TX && in->tx->dead) || !child_allowed(in, c->kind))
 		return -WH_ENOENT;
 	struct node *n = child_node(in, c->kind);
 	if (!n)
 		return -WH_ENOMEM;
+	wh_store_node_unref(n->rw); /* of the folder that was left by ".." */
+	n->rw = NULL;
+	bool below = in->kind == K_BRANCH && in->session->path[0] &&
+		     (c->kind == K_RO || c->kind == K_WATCH || c->kind == K_HISTORY);
+	if (below) {
+		free(n->path);
+		n->path = strdup(in->session->path);
+	}
+	int r = below && !n->path ? -WH_ENOMEM
+		: c->kind == K_RW ? rw_root(in->session, in->tx, &n->rw)
+				  : 0;
+	if (r < 0) {
+		node_free(n);
+		return r;
+	}
 	if (c->kind == K_RW)
-		n->rw = wh_store_tx_root(in->tx->tx);
+		;
 	else if (merged && c->kind != K_CONFLICTS)
 		n->id = side;
 	else if (in->kind == K_SNAPSHOT && c->kind == K_OBJECT)
@@ -654,7 +711,7 @@ int node_step(struct wh_p9_request *q, const struct node *in, struct wh_p9_str n
 	case K_BRANCHES:
 		return step_branch(in, name, ret_node);
 	case K_BRANCH:
-		return step_branch_dynamic(in, name, ret_node);
+		return in->session->path[0] ? -WH_ENOENT : step_branch_dynamic(in, name, ret_node);
 	case K_TRANSACTIONS:
 		return step_tx(in, name, ret_node);
 	case K_RW:
@@ -765,7 +822,7 @@ static int list_dynamic(struct node *n, struct listing *l)
 		}
 		WH_LIST_FOR_EACH(i, &s->fs->leased) {
 			struct tx *t = WH_LIST_ENTRY(i, struct tx, node);
-			if (r >= 0 && wh_streq(t->branch, n->branch))
+			if (r >= 0 && sees_leases(s) && wh_streq(t->branch, n->branch))
 				r = list_add(l, strdup(t->name), K_TX);
 		}
 		return r;
@@ -804,7 +861,7 @@ int node_list(struct node *n, struct listing **ret_listing)
 	int r = l ? 0 : -WH_ENOMEM;
 	for (size_t i = 0; r >= 0 && i < WH_ARRAY_COUNT(children); i++) {
 		enum kind k = children[i].kind;
-		if (children[i].in != n->kind)
+		if (children[i].in != n->kind || !child_allowed(n, k))
 			continue;
 		if (n->kind == K_TX &&
 		    (k == K_CONFLICTS || (k >= K_SIDE_OURS && k <= K_SIDE_BASE)) &&

@@ -49,7 +49,7 @@ static struct tx *find_in(struct wh_list *list, const char *branch, const char *
 struct tx *tx_find(struct session *s, const char *branch, const char *name, size_t size)
 {
 	struct tx *t = find_in(&s->txs, branch, name, size);
-	return t ? t : find_in(&s->fs->leased, branch, name, size);
+	return t || !sees_leases(s) ? t : find_in(&s->fs->leased, branch, name, size);
 }
 
 void tx_unref(struct tx *t)
@@ -247,12 +247,7 @@ static int commit(struct wh_p9_request *q, struct node *n)
 		struct wh_store_commit_config c = { .message = t->msg,
 						    .durability = t->durability,
 						    .deferred = true };
-		char mail[128];
-		if (s->peer_known) {
-			snprintf(mail, sizeof mail, "%s@localhost", s->user);
-			c.author = s->user;
-			c.mail = mail;
-		}
+		session_author(s, &c);
 		r = wh_store_tx_commit(t->tx, &c, &id, &diag);
 	}
 	if (r < 0) {

@@ -32,6 +32,7 @@ struct wh_storefs_config {
 	const char *path; /* of the repository: the tree opens a store of its own */
 	struct wh_loop *loop;
 	bool read_only;
+	bool tokens;        /* nobody attaches without one */
 	uint32_t msize_max; /* 0 = 1 MiB */
 	/* The folder of one branch as the root, and no way out of it (NULL = the whole tree). A client can ask for
 	 * the same with `branch/NAME` as attach name. */
@@ -51,6 +52,30 @@ struct wh_store *wh_storefs_store(struct wh_storefs *fs);
 int wh_storefs_listen(struct wh_storefs *fs, int fd);
 /* Serves one connected stream, which it owns from now on (unless it fails). */
 int wh_storefs_serve(struct wh_storefs *fs, int fd);
+
+/* ---- tokens ---- */
+
+#define WH_STOREFS_TOKEN_SIZE_MAX 3072u /* of a token's text, with its NUL */
+#define WH_STOREFS_TOKEN_PATH_MAX 1024u
+
+enum wh_storefs_allow {
+	WH_STOREFS_READ,
+	WH_STOREFS_WRITE, /* transactions */
+	WH_STOREFS_ADMIN, /* fast-forward, making, deleting and renaming branches, remotes, gc */
+};
+
+struct wh_storefs_token {
+	char name[64];                             /* author of the commits */
+	char branch[WH_STORE_BRANCH_SIZE_MAX + 1]; /* "*" = all */
+	char path[WH_STOREFS_TOKEN_PATH_MAX];      /* folder in it; "" = all */
+	enum wh_storefs_allow allow;
+	int64_t until_s; /* seconds since 1970; 0 = for ever */
+};
+
+/* Text that a client gives as attach name (or as user name). Makes the repository's key if there is none. max:
+ * WH_STOREFS_TOKEN_SIZE_MAX at least. */
+int wh_storefs_token_make(struct wh_store *store, const struct wh_storefs_token *token,
+			  char *ret_text, size_t max, struct wh_diag *diag);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
