@@ -7,6 +7,11 @@
 
 #define READ_ONLY_DIR "Directory is read-only"
 
+static bool is_remote_text(const struct node *n)
+{
+	return n->kind == K_URL || n->kind == K_AUTO_PUSH || n->kind == K_REMOTE_TIMEOUT;
+}
+
 static struct node *node_of(const struct wh_p9_fid *f)
 {
 	return f->node;
@@ -235,7 +240,7 @@ static int open_node(struct wh_p9_request *q, struct node *n)
 	}
 	if (strict && q->t.flags & FLAG_TRUNC && nature == N_TEXT && n->session->read_only)
 		return wh_p9_fail(q, -WH_EROFS, "Read-only file");
-	if (strict && q->t.flags & FLAG_TRUNC && nature == N_TEXT && n->kind == K_URL &&
+	if (strict && q->t.flags & FLAG_TRUNC && nature == N_TEXT && is_remote_text(n) &&
 	    n->session->allow < WH_STOREFS_ADMIN)
 		return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 	if (strict && q->t.flags & FLAG_TRUNC && nature == N_TEXT)
@@ -360,7 +365,7 @@ static int op_write(void *ctx, struct wh_p9_request *q)
 	case N_COMMAND:
 		return command_write(q, n);
 	case N_TEXT:
-		if (n->kind == K_URL && n->session->allow < WH_STOREFS_ADMIN)
+		if (is_remote_text(n) && n->session->allow < WH_STOREFS_ADMIN)
 			return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 		return text_write(q, n);
 	case N_RW:
@@ -789,8 +794,10 @@ static int rename_to(struct wh_p9_request *q, struct node *n, struct node *dir,
 		char *copy = strndup(name.text, name.size);
 		if (!copy)
 			return -WH_ENOMEM;
+		remote_forget(n->remote);
 		free(n->remote->name);
 		n->remote->name = copy;
+		remote_save(n->remote);
 		return 0;
 	}
 	if (n->kind == K_ROOT)
@@ -838,7 +845,7 @@ static int set_size(struct wh_p9_request *q, struct node *n, uint64_t size)
 {
 	if (n->session->read_only)
 		return wh_p9_fail(q, -WH_EROFS, "Read-only file");
-	if (n->kind == K_URL && n->session->allow < WH_STOREFS_ADMIN)
+	if (is_remote_text(n) && n->session->allow < WH_STOREFS_ADMIN)
 		return wh_p9_fail(q, -WH_EACCES, "the token does not allow this");
 	switch (nature_of(n->kind)) {
 	case N_RW:

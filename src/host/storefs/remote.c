@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Remotes: other repositories, by URL. Git itself fetches and pushes, in a process of its own: it knows all transports, a
- * remote that hangs holds up nobody, and ending the process ends the exchange. Nothing is ever forced.
+ * remote that hangs holds up nobody and is ended after its time, and what it sends is checked. Nothing is ever forced.
+ * remote_auto.c has what is remembered of them, and pushing without being asked.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +23,10 @@ struct job {
 	struct wh_p9_request *q;
 	pid_t pid;
 	int errors; /* read end of its standard error */
-	bool fetch;
-	char ref[512];
+	bool fetch, timed_out;
+	struct wh_loop_timer timer;
+	char ref[512], branch[WH_STORE_BRANCH_SIZE_MAX + 1];
+	struct wh_store_id id; /* what is pushed */
 };
 
 struct remote *remote_find(struct wh_storefs *fs, const char *name, size_t size)
@@ -36,34 +39,45 @@ struct remote *remote_find(struct wh_storefs *fs, const char *name, size_t size)
 	return NULL;
 }
 
-int remote_new(struct session *s, struct wh_p9_str name, struct remote **ret_remote)
+int remote_make(struct wh_storefs *fs, const char *name, size_t size, struct remote **ret_remote)
 {
-	struct remote *r = remote_find(s->fs, name.text, name.size);
+	struct remote *r = remote_find(fs, name, size);
 	unsigned count = 0;
 	if (r) {
 		*ret_remote = r;
 		return 0;
 	}
-	WH_LIST_FOR_EACH(i, &s->fs->remotes)
+	WH_LIST_FOR_EACH(i, &fs->remotes)
 		count++;
 	if (count == REMOTES_MAX)
 		return -WH_EMFILE;
-	for (uint16_t i = 0; i < name.size; i++) {
-		char c = name.text[i];
+	if (!size || size > REMOTE_NAME_MAX)
+		return -WH_EINVAL;
+	for (size_t i = 0; i < size; i++) {
+		char c = name[i];
 		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
 		      c == '-' || c == '_' || (c == '.' && i)))
 			return -WH_EINVAL;
 	}
 	r = calloc(1, sizeof *r);
-	if (!r || !(r->name = strndup(name.text, name.size))) {
+	if (!r || !(r->name = strndup(name, size))) {
 		free(r);
 		return -WH_ENOMEM;
 	}
 	r->refs = 1;
-	r->fs = s->fs;
-	wh_list_push_back(&s->fs->remotes, &r->node);
+	r->fs = fs;
+	wh_loop_timer_init(&r->push_timer, remote_push_due, r);
+	wh_list_push_back(&fs->remotes, &r->node);
 	*ret_remote = r;
 	return 0;
+}
+
+int remote_new(struct session *s, struct wh_p9_str name, struct remote **ret_remote)
+{
+	int r = remote_make(s->fs, name.text, name.size, ret_remote);
+	if (r >= 0)
+		remote_save(*ret_remote);
+	return r;
 }
 
 void remote_unref(struct remote *r)
@@ -73,6 +87,12 @@ void remote_unref(struct remote *r)
 	free(r->name);
 	free(r->url);
 	free(r->error);
+	free(r->auto_push);
+	free(r->timeout);
+	for (struct pushed *p; (p = r->pushed);) {
+		r->pushed = p->next;
+		free(p);
+	}
 	free(r);
 }
 
@@ -80,6 +100,8 @@ void remote_remove(struct remote *r)
 {
 	if (wh_list_empty(&r->node))
 		return;
+	remote_forget(r);
+	wh_loop_timer_stop(r->fs->loop, &r->push_timer);
 	wh_list_remove(&r->node);
 	remote_unref(r);
 }
@@ -95,6 +117,7 @@ static void set_error(struct remote *r, const char *text)
 static void job_free(struct job *j)
 {
 	struct wh_storefs *fs = j->remote->fs;
+	wh_loop_timer_stop(fs->loop, &j->timer);
 	wh_loop_remove(fs->loop, &j->done);
 	close(j->done.fd);
 	close(j->errors);
@@ -128,22 +151,38 @@ static void on_done(struct wh_loop_fd *watch, uint32_t events)
 		return;
 	ssize_t n = read(j->errors, text, sizeof text - 1);
 	text[n > 0 ? n : 0] = 0;
+	bool timed_out = j->timed_out, fetch = j->fetch;
+	if (timed_out)
+		snprintf(text, sizeof text, "no end within %u s\n", remote_timeout_s(r));
 	bool good = WIFEXITED(status) && !WEXITSTATUS(status);
 	if (good && j->fetch)
 		good = finish_fetch(j) >= 0;
+	if (good && !j->fetch) {
+		struct pushed *p = remote_pushed(r, j->branch, true);
+		if (p)
+			p->id = j->id;
+		remote_save(r);
+	}
 	set_error(r, good ? "" : text);
 	r->state = good ? "idle" : "failed";
 	r->refs++;
 	job_free(j);
+	if (good)
+		r->retry_s = 0;
+	if (r->auto_push && !wh_list_empty(&r->node))
+		remote_push_soon(r, !good);
 	if (q && good) {
 		q->r.count = q->payload_size;
 		wh_p9_request_done(q, 0);
 	} else if (q) {
-		if (strstr(text, "couldn't find remote ref"))
+		if (fetch && strstr(text, "couldn't find remote ref"))
 			snprintf(q->text_buffer, sizeof q->text_buffer, "error: no head to fetch");
 		else
 			snprintf(q->text_buffer, sizeof q->text_buffer, "error: cannot %s %.90s",
-				 WIFSIGNALED(status) ? "finish with" : "fetch",
+				 timed_out             ? "get an answer of"
+				 : WIFSIGNALED(status) ? "finish with"
+				 : fetch               ? "fetch"
+						       : "push to",
 				 r->url ? r->url : "");
 		wh_p9_request_done(q, wh_p9_fail(q, -WH_EIO, q->text_buffer));
 	}
@@ -167,6 +206,14 @@ static void become_git(const char *repo, int errors, const char *const *argv)
 	execvp("git", (char *const *)(uintptr_t)argv);
 	dprintf(2, "git cannot be started: %s\n", strerror(errno));
 	_exit(127);
+}
+
+static void on_timeout(struct wh_loop_timer *timer)
+{
+	struct job *j = timer->ctx;
+	j->timed_out = true;
+	kill(-j->pid, SIGKILL);
+	kill(j->pid, SIGKILL); /* and on_done comes */
 }
 
 static int start(struct wh_p9_request *q, struct remote *r, const char *const *argv, bool fetch,
@@ -198,6 +245,7 @@ static int start(struct wh_p9_request *q, struct remote *r, const char *const *a
 	j->errors = p[0];
 	j->fetch = fetch;
 	snprintf(j->ref, sizeof j->ref, "%s", ref);
+	wh_loop_timer_init(&j->timer, on_timeout, j);
 	j->done = (struct wh_loop_fd){ .fd = fd, .events = WH_LOOP_READ, .fn = on_done, .ctx = j };
 	r->job = j;
 	wh_list_push_back(&fs->jobs, &r->orphan);
@@ -213,7 +261,31 @@ static int start(struct wh_p9_request *q, struct remote *r, const char *const *a
 		free(j);
 		return error;
 	}
+	wh_loop_timer_start(fs->loop, &j->timer,
+			    wh_loop_now(fs->loop) + remote_timeout_s(r) * 1000000000ull);
 	return WH_P9_LATER;
+}
+
+static int push(struct wh_p9_request *q, struct remote *r, const char *branch,
+		const struct wh_store_id *id)
+{
+	char spec[900], hex[WH_STORE_HEX_SIZE + 1];
+	wh_store_id_format(id, hex);
+	snprintf(spec, sizeof spec, "%s:refs/heads/%s", hex, branch);
+	const char *const argv[] = { "git", "push", "--quiet", "--", r->url, spec, NULL };
+	int error = start(q, r, argv, false, "");
+	if (r->job) {
+		snprintf(r->job->branch, sizeof r->job->branch, "%s", branch);
+		r->job->id = *id;
+	}
+	return error;
+}
+
+int remote_push(struct remote *r, const char *branch, const struct wh_store_id *id)
+{
+	r->url[strcspn(r->url, "\r\n")] = 0;
+	int error = push(NULL, r, branch, id);
+	return error == WH_P9_LATER ? 0 : error;
 }
 
 int remote_command(struct wh_p9_request *q, struct node *n, char *text)
@@ -233,15 +305,24 @@ int remote_command(struct wh_p9_request *q, struct node *n, char *text)
 	if (n->kind == K_FETCH) {
 		/* The ref keeps what was fetched from being collected; what it is there may go back. */
 		snprintf(spec, sizeof spec, "+refs/heads/%s:%s", text, ref);
-		const char *const argv[] = {
-			"git",          "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-			"--no-auto-gc", "--",    r->url,    spec,        NULL
-		};
+		const char *const argv[] = { "git",
+					     "-c",
+					     "fetch.fsckObjects=true",
+					     "fetch",
+					     "--quiet",
+					     "--no-tags",
+					     "--no-write-fetch-head",
+					     "--no-auto-gc",
+					     "--",
+					     r->url,
+					     spec,
+					     NULL };
 		return start(q, r, argv, true, ref);
 	}
-	snprintf(spec, sizeof spec, "refs/heads/%s:refs/heads/%s", text, text);
-	const char *const argv[] = { "git", "push", "--quiet", "--", r->url, spec, NULL };
-	return start(q, r, argv, false, ref);
+	struct wh_store_id id;
+	if (wh_store_branch_head(r->fs->store, text, &id) < 0)
+		return wh_p9_fail(q, -WH_ENOENT, "error: no head to push");
+	return push(q, r, text, &id);
 }
 
 static void job_end(struct job *j)
@@ -271,6 +352,9 @@ void remotes_free(struct wh_storefs *fs)
 {
 	for (struct wh_list *i; (i = wh_list_pop_front(&fs->jobs));)
 		job_end(WH_LIST_ENTRY(i, struct remote, orphan)->job);
-	for (struct wh_list *i; (i = wh_list_pop_front(&fs->remotes));)
-		remote_unref(WH_LIST_ENTRY(i, struct remote, node));
+	for (struct wh_list *i; (i = wh_list_pop_front(&fs->remotes));) {
+		struct remote *r = WH_LIST_ENTRY(i, struct remote, node);
+		wh_loop_timer_stop(fs->loop, &r->push_timer);
+		remote_unref(r);
+	}
 }

@@ -19,6 +19,7 @@ static void on_moved(void *ctx, const char *branch, const struct wh_store_id *ol
 		     const struct wh_store_id *new_id)
 {
 	streams_moved(ctx, branch, old_id, new_id);
+	remotes_moved(ctx, branch);
 }
 
 static void on_store(struct wh_loop_fd *watch, uint32_t events)
@@ -74,6 +75,7 @@ int wh_storefs_new(const struct wh_storefs_config *config, struct wh_storefs **r
 	}
 	fs->hook = (struct wh_loop_hook){ .before_sleep = before_sleep, .ctx = fs };
 	wh_loop_hook_add(fs->loop, &fs->hook);
+	remotes_load(fs);
 	*ret_fs = fs;
 	return 0;
 }

@@ -13,6 +13,9 @@
 #define STREAM_WINDOW 4096u       /* sent bytes that can be read again: shells seek back */
 #define REFLOG_QUEUE_MAX 65536u   /* changes that a slow reader of reflog may be behind */
 #define REMOTES_MAX 64u
+#define REMOTE_NAME_MAX 100u
+#define REMOTE_TIMEOUT_S 600u /* unless `timeout` says otherwise */
+#define REMOTE_TIMEOUT_S_MAX 86400u
 #define LEASES_MAX 256u           /* transactions that outlive their connections */
 #define LEASE_SECONDS_MAX 604800u /* a week */
 #define TRACE_SIZE 32u            /* requests of each connection that debug/trace shows */
@@ -71,6 +74,8 @@ enum kind {
 	K_REMOTE_STATE,
 	K_REMOTE_ERROR,
 	K_REMOTE_LAG,
+	K_REMOTE_TIMEOUT,
+	K_AUTO_PUSH,
 	K_STATS,
 	K_WHO,
 	K_TRACE,
@@ -109,6 +114,12 @@ struct tx {
 	char owner[64];
 };
 
+struct pushed { /* what a remote has of a branch */
+	struct pushed *next;
+	struct wh_store_id id;
+	char branch[WH_STORE_BRANCH_SIZE_MAX + 1];
+};
+
 struct remote {
 	struct wh_list node;
 	unsigned refs;
@@ -120,7 +131,12 @@ struct remote {
 	struct job *job; /* the fetch or push that runs */
 	const char *state;
 	char *error;
-	struct wh_list orphan; /* in fs->jobs */
+	struct wh_list orphan;     /* in fs->jobs */
+	char *auto_push, *timeout; /* texts as clients wrote them */
+	size_t auto_push_size, timeout_size;
+	struct pushed *pushed;
+	struct wh_loop_timer push_timer;
+	unsigned retry_s;
 };
 
 struct stream {
@@ -311,6 +327,25 @@ void remote_remove(struct remote *r);
 int remote_command(struct wh_p9_request *q, struct node *n, char *text);
 void remotes_free(struct wh_storefs *fs);
 bool remote_flush(struct wh_storefs *fs, struct wh_p9_request *q);
+
+int remote_make(struct wh_storefs *fs, const char *name, size_t size, struct remote **ret_remote);
+/* Without a client that waits. */
+int remote_push(struct remote *r, const char *branch, const struct wh_store_id *id);
+
+/* ---- remote_auto.c ---- */
+
+bool remote_pushes(const struct remote *r, const char *branch);
+struct pushed *remote_pushed(struct remote *r, const char *branch, bool make);
+unsigned remote_timeout_s(const struct remote *r);
+/* For each branch that is pushed: how many commits the remote lacks. */
+void remote_lag(struct remote *r, void (*fn)(void *ctx, const char *branch, unsigned commits),
+		void *ctx);
+void remote_save(const struct remote *r);
+void remote_forget(const struct remote *r);
+void remotes_load(struct wh_storefs *fs);
+void remote_push_soon(struct remote *r, bool failed);
+void remote_push_due(struct wh_loop_timer *timer);
+void remotes_moved(struct wh_storefs *fs, const char *branch);
 
 /* ---- ops.c ---- */
 

@@ -278,6 +278,11 @@ static int reply(const struct node *n, struct text *t)
 	return 0;
 }
 
+static void lag_line(void *ctx, const char *branch, unsigned commits)
+{
+	put(ctx, "%s %u\n", branch, commits);
+}
+
 static int fill(const struct node *n, struct text *t)
 {
 	struct wh_storefs *fs = n->session->fs;
@@ -305,6 +310,19 @@ static int fill(const struct node *n, struct text *t)
 		return 0;
 	case K_URL:
 		put_bytes(t, n->remote->url ? n->remote->url : "", n->remote->url_size);
+		return 0;
+	case K_REMOTE_TIMEOUT:
+		if (n->remote->timeout)
+			put_bytes(t, n->remote->timeout, n->remote->timeout_size);
+		else
+			put(t, "%u\n", REMOTE_TIMEOUT_S);
+		return 0;
+	case K_AUTO_PUSH:
+		put_bytes(t, n->remote->auto_push ? n->remote->auto_push : "",
+			  n->remote->auto_push_size);
+		return 0;
+	case K_REMOTE_LAG:
+		remote_lag(n->remote, lag_line, t);
 		return 0;
 	case K_CONFLICTS:
 		conflicts(n, t);

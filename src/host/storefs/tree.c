@@ -60,6 +60,9 @@ static const struct child {
 	{ K_REMOTE, "head", K_REMOTE_HEAD },
 	{ K_REMOTE, "state", K_REMOTE_STATE },
 	{ K_REMOTE, "error", K_REMOTE_ERROR },
+	{ K_REMOTE, "lag", K_REMOTE_LAG },
+	{ K_REMOTE, "timeout", K_REMOTE_TIMEOUT },
+	{ K_REMOTE, "auto-push", K_AUTO_PUSH },
 	{ K_DEBUG, "src", K_SRC },
 	{ K_DEBUG, "stats", K_STATS },
 	{ K_DEBUG, "who", K_WHO },
@@ -108,6 +111,8 @@ enum nature nature_of(enum kind kind)
 	case K_MSG:
 	case K_PARENTS:
 	case K_URL:
+	case K_REMOTE_TIMEOUT:
+	case K_AUTO_PUSH:
 		return N_TEXT;
 	case K_OBJECT:
 	case K_RO:

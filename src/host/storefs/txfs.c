@@ -143,6 +143,10 @@ static int place_of(struct node *n, struct place *ret_place)
 		*ret_place = (struct place){ &n->tx->msg, &n->tx->msg_size };
 	else if (n->kind == K_URL)
 		*ret_place = (struct place){ &n->remote->url, &n->remote->url_size };
+	else if (n->kind == K_REMOTE_TIMEOUT)
+		*ret_place = (struct place){ &n->remote->timeout, &n->remote->timeout_size };
+	else if (n->kind == K_AUTO_PUSH)
+		*ret_place = (struct place){ &n->remote->auto_push, &n->remote->auto_push_size };
 	else
 		*ret_place = (struct place){ &n->tx->parents, &n->tx->parents_size };
 	if (n->kind == K_PARENTS && !n->tx->parents_written) {
@@ -174,16 +178,33 @@ static int resize(struct place *p, uint64_t size)
 	return 0;
 }
 
+static void text_changed(struct node *n)
+{
+	if (!n->remote)
+		return;
+	remote_save(n->remote);
+	if (n->remote->auto_push && n->remote->url)
+		remote_push_soon(n->remote, false);
+}
+
 int text_truncate(struct node *n, uint64_t size)
 {
 	struct place p;
+	if (n->remote && n->remote->job)
+		return -WH_EBUSY;
 	int r = place_of(n, &p);
-	return r < 0 ? r : resize(&p, size);
+	if (r >= 0)
+		r = resize(&p, size);
+	if (r >= 0)
+		text_changed(n);
+	return r;
 }
 
 int text_write(struct wh_p9_request *q, struct node *n)
 {
 	struct place p;
+	if (n->remote && n->remote->job)
+		return wh_p9_fail(q, -WH_EBUSY, "error: the remote is busy");
 	int r = place_of(n, &p);
 	if (r < 0)
 		return r;
@@ -196,6 +217,7 @@ int text_write(struct wh_p9_request *q, struct node *n)
 	}
 	wh_iov_read(q->payload, q->payload_count, 0, *p.text + q->t.offset, q->payload_size);
 	q->r.count = q->payload_size;
+	text_changed(n);
 	return 0;
 }
 
