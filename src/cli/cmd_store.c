@@ -30,7 +30,8 @@ static const struct cli_option options[] = {
 	{ OPTION_MESSAGE, "message", 'm', "TEXT", "put, rm, merge: the commit's message" },
 	{ OPTION_DELETE, "delete", 'd', NULL, "branch: delete it" },
 	{ OPTION_LISTEN, "listen", 'l', "WHERE",
-	  "serve: unix:PATH, tcp:HOST:PORT, git:HOST:PORT or fd:N" },
+	  "serve: unix:PATH, tcp:HOST:PORT, vsock:[CID:]PORT, fd:N, git:HOST:PORT or "
+	  "http:HOST:PORT" },
 	{ OPTION_READ_ONLY, "read-only", 'r', NULL, "serve, mount: nothing can be changed" },
 	{ OPTION_FOLLOW, "follow", 'f', NULL, "export: go on as the branch moves" },
 	{ OPTION_TOKENS, "tokens", 't', NULL, "serve: nobody attaches without a token" },

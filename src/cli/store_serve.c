@@ -4,10 +4,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -20,6 +22,7 @@
 #include <wherry/storefs.h>
 
 #include "store.h"
+#include "store_http.h"
 
 struct git_listener;
 
@@ -30,8 +33,9 @@ struct server {
 	unsigned unix_count;
 	struct git_listener *git[8];
 	unsigned git_count;
-	bool read_only;
-	bool once; /* ends with the last connection */
+	bool read_only, tokens;
+	int *git_clients; /* shared with the processes that serve them */
+	bool once;        /* ends with the last connection */
 };
 
 static int failed(const char *what, int error)
@@ -74,7 +78,38 @@ static int listen_unix(struct server *s, const char *path)
 struct git_listener {
 	struct wh_loop_fd watch;
 	struct server *server;
+	bool http;
 };
+
+#define GIT_CLIENTS_MAX 64 /* processes at once */
+
+/* In the process between: the one that serves, and its end. */
+static void one_client(struct git_listener *l, int fd, const char *path, const char *push)
+{
+	struct server *s = l->server;
+	pid_t pid = fork();
+	if (pid) {
+		close(fd);
+		while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		__atomic_sub_fetch(s->git_clients, 1, __ATOMIC_RELAXED);
+		_exit(0);
+	}
+	if (l->http) {
+		struct http_config c = { .git_dir = wh_store_path(wh_storefs_store(s->fs)),
+					 .read_only = s->read_only,
+					 .tokens = s->tokens };
+		http_serve(&c, fd);
+		_exit(0);
+	}
+	int null = open("/dev/null", O_RDWR);
+	dup2(fd, 0);
+	dup2(fd, 1);
+	dup2(null, 2);
+	execlp("git", "git", "daemon", "--inetd", "--export-all", "--timeout=600", push, path,
+	       (char *)NULL);
+	_exit(127);
+}
 
 /* git daemon serves one connection in a process of its own; a process between lets it be nobody's child. */
 static void on_git(struct wh_loop_fd *watch, uint32_t events)
@@ -88,24 +123,25 @@ static void on_git(struct wh_loop_fd *watch, uint32_t events)
 		 wh_store_path(wh_storefs_store(l->server->fs)));
 	const char *push =
 		l->server->read_only ? "--forbid-override=receive-pack" : "--enable=receive-pack";
+	if (__atomic_add_fetch(l->server->git_clients, 1, __ATOMIC_RELAXED) > GIT_CLIENTS_MAX) {
+		__atomic_sub_fetch(l->server->git_clients, 1, __ATOMIC_RELAXED);
+		close(fd);
+		return;
+	}
 	pid_t pid = fork();
 	if (!pid) {
-		if (fork())
-			_exit(0);
-		int null = open("/dev/null", O_RDWR);
-		dup2(fd, 0);
-		dup2(fd, 1);
-		dup2(null, 2);
-		execlp("git", "git", "daemon", "--inetd", "--export-all", "--timeout=600", push,
-		       path, (char *)NULL);
-		_exit(127);
+		if (!fork())
+			one_client(l, fd, path, push);
+		_exit(0);
 	}
+	if (pid < 0)
+		__atomic_sub_fetch(l->server->git_clients, 1, __ATOMIC_RELAXED);
 	if (pid > 0)
 		waitpid(pid, NULL, 0);
 	close(fd);
 }
 
-static int listen_tcp(struct server *s, const char *text, bool git)
+static int listen_tcp(struct server *s, const char *text, bool git, bool http)
 {
 	char host[256], name[128], port[32];
 	const char *colon = strrchr(text, ':');
@@ -132,6 +168,7 @@ static int listen_tcp(struct server *s, const char *text, bool git)
 	struct git_listener *l = git ? calloc(1, sizeof *l) : NULL;
 	if (l) {
 		l->server = s;
+		l->http = http;
 		l->watch = (struct wh_loop_fd){
 			.fd = fd, .events = WH_LOOP_READ, .fn = on_git, .ctx = l
 		};
@@ -155,7 +192,39 @@ static int listen_tcp(struct server *s, const char *text, bool git)
 			 NI_NUMERICHOST | NI_NUMERICSERV))
 		cli_print(a.ss_family == AF_INET6 ? "listening on %s:[%s]:%s"
 						  : "listening on %s:%s:%s",
-			  git ? "git" : "tcp", name, port);
+			  http  ? "http"
+			  : git ? "git"
+				: "tcp",
+			  name, port);
+	return CLI_OK;
+}
+
+/* For virtual machines on this host, and for others of its programs by the CID 1. */
+static int listen_vsock(struct server *s, const char *text)
+{
+	struct sockaddr_vm a = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY };
+	socklen_t size = sizeof a;
+	uint64_t cid, port;
+	const char *colon = strchr(text, ':'), *number = colon ? colon + 1 : text;
+	if (cli_parse_number(number, strlen(number), UINT32_MAX, &port) ||
+	    (colon && cli_parse_number(text, (size_t)(colon - text), UINT32_MAX, &cid))) {
+		cli_error("store: --listen vsock:[CID:]PORT, not %s", text);
+		return CLI_ERROR;
+	}
+	a.svm_port = port ? (uint32_t)port : VMADDR_PORT_ANY;
+	if (colon)
+		a.svm_cid = (uint32_t)cid;
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int r = fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 128) ? -errno : 0;
+	if (r >= 0)
+		r = wh_storefs_listen(s->fs, fd);
+	if (r < 0) {
+		if (fd >= 0)
+			close(fd);
+		return failed("vsock", -r);
+	}
+	(void)getsockname(fd, (struct sockaddr *)&a, &size);
+	cli_print("listening on vsock:%u", a.svm_port);
 	return CLI_OK;
 }
 
@@ -184,11 +253,21 @@ static int listen_one(struct server *s, const char *text)
 {
 	if (!strncmp(text, "unix:", 5))
 		return listen_unix(s, text + 5);
+	if (!strncmp(text, "git:", 4) && s->tokens) {
+		cli_error("store: git: cannot ask for tokens; http: can");
+		return CLI_ERROR;
+	}
 	if (!strncmp(text, "tcp:", 4) || !strncmp(text, "git:", 4))
-		return listen_tcp(s, text + 4, !strncmp(text, "git:", 4));
+		return listen_tcp(s, text + 4, !strncmp(text, "git:", 4), false);
+	if (!strncmp(text, "http:", 5))
+		return listen_tcp(s, text + 5, true, true);
+	if (!strncmp(text, "vsock:", 6))
+		return listen_vsock(s, text + 6);
 	if (!strncmp(text, "fd:", 3))
 		return listen_fd(s, text + 3);
-	cli_error("store: --listen takes unix:PATH, tcp:HOST:PORT, git:HOST:PORT or fd:N, not %s",
+	cli_error("store: --listen takes unix:PATH, tcp:HOST:PORT, vsock:[CID:]PORT, fd:N, "
+		  "git:HOST:PORT or "
+		  "http:HOST:PORT, not %s",
 		  text);
 	return CLI_ERROR;
 }
@@ -267,7 +346,7 @@ int store_token(struct store_arguments *a)
 int store_serve(struct store_arguments *a)
 {
 	static const int list[] = { SIGINT, SIGTERM, SIGHUP };
-	struct server s = { .read_only = a->read_only };
+	struct server s = { .read_only = a->read_only, .tokens = a->tokens };
 	struct wh_os_signals signals = { .fn = on_signal };
 	struct wh_diag diag = { "" };
 	int status = CLI_OK;
@@ -276,6 +355,10 @@ int store_serve(struct store_arguments *a)
 		return CLI_ERROR;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	s.git_clients =
+		mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (s.git_clients == MAP_FAILED)
+		return failed("memory", errno);
 	int r = wh_loop_new(&s.loop);
 	if (r < 0)
 		return failed("event loop", -r);

@@ -33,7 +33,7 @@ static int take_token(struct session *s, struct wh_p9_request *q, struct wh_p9_s
 			return wh_p9_fail(q, -WH_EACCES, "a token is needed to attach");
 		return 0;
 	}
-	int r = token_take(s->fs, text.text, text.size, &t);
+	int r = wh_storefs_token_take(wh_store_path(s->fs->store), text.text, text.size, &t);
 	if (r < 0)
 		return wh_p9_fail(q, -WH_EACCES,
 				  r == -WH_ETIMEDOUT ? "the token has expired"

@@ -272,9 +272,6 @@ bool path_is_top(const struct node *n);
 
 /* ---- token.c ---- */
 
-/* -WH_EACCES: not made by this repository's key; -WH_ETIMEDOUT: its time is over. */
-int token_take(struct wh_storefs *fs, const char *text, size_t size,
-	       struct wh_storefs_token *ret_token);
 bool session_expired(const struct session *s);
 
 /* ---- text.c: the content of status files ---- */

@@ -197,8 +197,8 @@ static bool parse(char *p, struct wh_storefs_token *t)
 	return false;
 }
 
-int token_take(struct wh_storefs *fs, const char *text, size_t size,
-	       struct wh_storefs_token *ret_token)
+int wh_storefs_token_take(const char *git_dir, const char *text, size_t size,
+			  struct wh_storefs_token *ret_token)
 {
 	uint8_t key[KEY_SIZE], mac[MAC_SIZE], given[MAC_SIZE];
 	char payload[PAYLOAD_MAX];
@@ -209,7 +209,7 @@ int token_take(struct wh_storefs *fs, const char *text, size_t size,
 		return -WH_EACCES;
 	size_t body = (size_t)(dot - text) - 6;
 	/* The signature before anything of the content is believed. */
-	if (key_read(wh_store_path(fs->store), key) < 0 || !mac_of(key, text + 6, body, mac) ||
+	if (key_read(git_dir, key) < 0 || !mac_of(key, text + 6, body, mac) ||
 	    decode(dot + 1, size - body - 7, given, sizeof given) != MAC_SIZE ||
 	    CRYPTO_memcmp(mac, given, MAC_SIZE))
 		return -WH_EACCES;

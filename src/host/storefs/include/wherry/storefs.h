@@ -76,6 +76,9 @@ struct wh_storefs_token {
  * WH_STOREFS_TOKEN_SIZE_MAX at least. */
 int wh_storefs_token_make(struct wh_store *store, const struct wh_storefs_token *token,
 			  char *ret_text, size_t max, struct wh_diag *diag);
+/* Is it one? git_dir: wh_store_path. -WH_EACCES: not made with this repository's key; -WH_ETIMEDOUT: its time is over. */
+int wh_storefs_token_take(const char *git_dir, const char *text, size_t size,
+			  struct wh_storefs_token *ret_token);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
