@@ -2,26 +2,153 @@
 /*
  * The block library as a plugin of nbdkit: nbdkit ./nbdkit-wherry-plugin.so file=disk.qcow2 format=qcow2
  *
- * nbdkit calls from one thread at a time (SERIALIZE_ALL_REQUESTS), which is what the library asks for; all
+ * nbdkit calls from many threads at a time (PARALLEL), the library wants one. So one of the threads that wait for an answer
+ * drives the image: it submits what all of them ask for, waits for files, and hands out answers; when it has
+ * its own, another one who waits goes on. With one request at a time no thread ever waits for another. All
  * connections share one image.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <wherry/base/checked.h>
 #include <wherry/block_codec.h>
 #include <wherry/block_file.h>
+#include <wherry/loop.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #define PIECE (2u << 20) /* an odd write is done in copies of this */
 
 static char *path, *format, *follow, *snapshot;
 static struct wh_block_codec *codec;
 static struct wh_block_image *image;
 static int read_only;
+
+/* ---- many threads, one image ---- */
+
+struct job {
+	struct wh_list node; /* in `asked`, then in `waiting` */
+	struct wh_block_request q;
+	struct wh_iov iov;
+	int (*alone)(struct job *job); /* what is to be done with the image to itself, or NULL */
+	int (*look)(struct job *job);  /* instead of a request: asks the image something */
+	void *ctx;
+	int result;
+	bool ended, answered; /* ended: by the image; answered: seen by the thread that asked */
+	pthread_cond_t wake;
+};
+
+/* In order of acquisition: it is the only one. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct wh_list asked = { &asked, &asked };       /* by nobody submitted yet */
+static struct wh_list waiting = { &waiting, &waiting }; /* all others without an answer */
+static bool driven, asleep; /* somebody drives; he may be waiting for files */
+static struct wh_loop *loop;
+static struct wh_blockio *io;
+
+static void job_ended(struct wh_block_request *q, int result)
+{
+	struct job *job = q->ctx;
+	if (result >= 0 && job->alone)
+		result = job->alone(job);
+	job->result = result;
+	job->ended = true;
+}
+
+/* Answers for those whose requests have ended. */
+static void tell(void)
+{
+	WH_LIST_FOR_EACH_SAFE(n, &waiting) {
+		struct job *job = WH_LIST_ENTRY(n, struct job, node);
+		if (!job->ended)
+			continue;
+		wh_list_remove(&job->node);
+		job->answered = true;
+		pthread_cond_signal(&job->wake);
+	}
+}
+
+/* Until the driver's own job has ended. Called with the lock, which only he gives up. */
+static void drive(struct job *own)
+{
+	driven = true;
+	while (!own->answered) {
+		struct wh_list todo;
+		struct wh_list *n;
+		wh_list_init(&todo);
+		while ((n = wh_list_pop_front(&asked)))
+			wh_list_push_back(&todo, n);
+		asleep = wh_list_empty(&todo);
+		pthread_mutex_unlock(&lock);
+		bool any = false;
+		struct wh_list begun;
+		wh_list_init(&begun);
+		while ((n = wh_list_pop_front(&todo))) {
+			struct job *job = WH_LIST_ENTRY(n, struct job, node);
+			wh_list_push_back(&begun, n);
+			if (job->look)
+				job_ended(&job->q, job->look(job));
+			else
+				wh_block_submit(wh_block_image_block(image), &job->q);
+			any |= job->ended;
+		}
+		int r = any ? 0 : wh_loop_step(loop, asleep ? -1 : 0);
+		pthread_mutex_lock(&lock);
+		asleep = false;
+		while ((n = wh_list_pop_front(&begun)))
+			wh_list_push_back(&waiting, n);
+		if (r < 0)
+			nbdkit_debug("waiting for files failed: %s", strerror(-r));
+		tell();
+	}
+	driven = false;
+	/* The next who waits goes on. */
+	struct wh_list *next = !wh_list_empty(&waiting) ? waiting.next
+			       : !wh_list_empty(&asked) ? asked.next
+							: NULL;
+	if (next)
+		pthread_cond_signal(&WH_LIST_ENTRY(next, struct job, node)->wake);
+}
+
+static int run(struct job *job)
+{
+	job->q.done = job_ended;
+	job->q.ctx = job;
+	pthread_cond_init(&job->wake, NULL);
+	pthread_mutex_lock(&lock);
+	wh_list_push_back(&asked, &job->node);
+	if (driven && asleep)
+		wh_loop_wake(loop);
+	while (!job->answered)
+		if (driven)
+			pthread_cond_wait(&job->wake, &lock);
+		else
+			drive(job);
+	pthread_mutex_unlock(&lock);
+	pthread_cond_destroy(&job->wake);
+	return job->result;
+}
+
+static int request(enum wh_block_op op, uint64_t offset, void *data, uint64_t size, uint32_t flags)
+{
+	struct job job = { .q = { .op = op, .flags = flags, .offset = offset, .size = size } };
+	job.iov = (struct wh_iov){ data, size };
+	job.q.iov = &job.iov;
+	job.q.iov_count = data ? 1 : 0;
+	return run(&job);
+}
+
+/* With nobody else's request under way. */
+static int alone(int (*fn)(struct job *), void *ctx)
+{
+	struct job job = { .q = { .op = WH_BLOCK_QUIESCE }, .alone = fn, .ctx = ctx };
+	return run(&job);
+}
+
+/* ---- the plugin ---- */
 
 static int fail(int error)
 {
@@ -60,7 +187,7 @@ static int plugin_config_complete(void)
 }
 
 /* The image is opened when the first client comes, because only then is known whether to write. */
-static void *plugin_open(int readonly)
+static void *open_image(int readonly)
 {
 	struct wh_diag diag = { "" };
 	if (image)
@@ -69,12 +196,22 @@ static void *plugin_open(int readonly)
 		nbdkit_error("no memory");
 		return NULL;
 	}
+	if (!loop && (wh_loop_new(&loop) < 0 || wh_loop_wake_prepare(loop) < 0)) {
+		nbdkit_error("no event loop: %s", strerror(errno));
+		return NULL;
+	}
+	struct wh_blockio_config ioc = { .size = sizeof ioc, .loop = loop, .eager = true };
+	if (!io && wh_blockio_new(&ioc, &io, &diag) < 0) {
+		nbdkit_error("%s", diag.text);
+		return NULL;
+	}
 	read_only = readonly || snapshot;
 	struct wh_block_image_config c = { .size = sizeof c,
 					   .path = path,
 					   .format = wh_block_format_parse(format),
 					   .flags = read_only ? WH_BLOCK_FILE_READ_ONLY : 0,
 					   .codec = codec,
+					   .io = io,
 					   .snapshot = snapshot,
 					   .follow = !follow || !strcmp(follow, "folder")
 							     ? WH_BLOCK_FOLLOW_FOLDER
@@ -89,11 +226,21 @@ static void *plugin_open(int readonly)
 	return NULL;
 }
 
+static void *plugin_open(int readonly)
+{
+	pthread_mutex_lock(&lock); /* of several who come at once, one opens it */
+	void *handle = open_image(readonly);
+	pthread_mutex_unlock(&lock);
+	return handle;
+}
+
 static void plugin_unload(void)
 {
 	int r = wh_block_image_close(image);
 	if (r < 0)
 		nbdkit_error("%s: the last writes did not reach the file: %s", path, strerror(-r));
+	wh_blockio_free(io);
+	wh_loop_free(loop);
 	wh_block_codec_free(codec);
 	free(path);
 	free(format);
@@ -152,49 +299,62 @@ static int plugin_pread(void *handle, void *to, uint32_t count, uint64_t offset,
 	uint64_t begin, size;
 	int r;
 	if (!odd(offset, count)) {
-		r = wh_block_do(block(), WH_BLOCK_READ, offset, to, count, 0);
+		r = request(WH_BLOCK_READ, offset, to, count, 0);
 		return r < 0 ? fail(r) : 0;
 	}
 	uint8_t *copy = around(offset, count, &begin, &size);
 	if (!copy)
 		return fail(-ENOMEM);
-	r = wh_block_do(block(), WH_BLOCK_READ, begin, copy, size, 0);
+	r = request(WH_BLOCK_READ, begin, copy, size, 0);
 	memcpy(to, copy + (offset - begin), r < 0 ? 0 : count);
 	free(copy);
 	return r < 0 ? fail(r) : 0;
 }
 
-/* from = NULL: zeroes. */
-static int write_odd(const uint8_t *from, uint32_t count, uint64_t offset)
+struct odd_write {
+	const uint8_t *from; /* NULL: zeroes */
+	uint64_t offset;
+	uint32_t count;
+};
+
+/* Nobody may write the rest of the sectors between reading and writing. */
+static int odd_alone(struct job *job)
 {
+	const struct odd_write *w = job->ctx;
 	uint64_t begin, size;
-	uint8_t *copy = around(offset, count, &begin, &size);
+	uint8_t *copy = around(w->offset, w->count, &begin, &size);
 	if (!copy)
 		return -ENOMEM;
 	int r = wh_block_do(block(), WH_BLOCK_READ, begin, copy, size, 0);
 	if (r >= 0) {
-		if (from)
-			memcpy(copy + (offset - begin), from, count);
+		if (w->from)
+			memcpy(copy + (w->offset - begin), w->from, w->count);
 		else
-			memset(copy + (offset - begin), 0, count);
+			memset(copy + (w->offset - begin), 0, w->count);
 		r = wh_block_do(block(), WH_BLOCK_WRITE, begin, copy, size, 0);
 	}
 	free(copy);
 	return r;
 }
 
+static int write_odd(const uint8_t *from, uint32_t count, uint64_t offset)
+{
+	struct odd_write w = { from, offset, count };
+	return alone(odd_alone, &w);
+}
+
 static int plugin_pwrite(void *handle, const void *from, uint32_t count, uint64_t offset,
 			 uint32_t flags)
 {
-	int r = odd(offset, count) ? write_odd(from, count, offset)
-				   : wh_block_do(block(), WH_BLOCK_WRITE, offset,
-						 (void *)(uintptr_t)from, count, 0);
+	int r = odd(offset, count)
+			? write_odd(from, count, offset)
+			: request(WH_BLOCK_WRITE, offset, (void *)(uintptr_t)from, count, 0);
 	return r < 0 ? fail(r) : 0;
 }
 
 static int plugin_flush(void *handle, uint32_t flags)
 {
-	int r = wh_block_do(block(), WH_BLOCK_FLUSH, 0, NULL, 0, 0);
+	int r = request(WH_BLOCK_FLUSH, 0, NULL, 0, 0);
 	return r < 0 ? fail(r) : 0;
 }
 
@@ -202,7 +362,7 @@ static int plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
 {
 	uint64_t begin = wh_align_up(offset, WH_BLOCK_SECTOR);
 	uint64_t end = wh_align_down(offset + count, WH_BLOCK_SECTOR);
-	int r = end > begin ? wh_block_do(block(), WH_BLOCK_DISCARD, begin, NULL, end - begin, 0)
+	int r = end > begin ? request(WH_BLOCK_DISCARD, begin, NULL, end - begin, 0)
 			    : 0; /* a hint for less than a sector */
 	return r < 0 ? fail(r) : 0;
 }
@@ -213,7 +373,7 @@ static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t f
 		     (flags & NBDKIT_FLAG_FAST_ZERO ? WH_BLOCK_FAST : 0);
 	int r = 0;
 	if (!odd(offset, count)) {
-		r = wh_block_do(block(), WH_BLOCK_WRITE_ZEROES, offset, NULL, count, f);
+		r = request(WH_BLOCK_WRITE_ZEROES, offset, NULL, count, f);
 	} else {
 		for (uint32_t done = 0; r >= 0 && done < count;) {
 			uint32_t n = count - done < PIECE ? count - done : PIECE;
@@ -228,14 +388,27 @@ static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t f
 	return r < 0 ? fail(r) : 0;
 }
 
+struct look {
+	uint64_t at;
+	struct wh_block_extent *extent;
+};
+
+static int map_now(struct job *job)
+{
+	const struct look *l = job->ctx;
+	return wh_block_map(block(), l->at, wh_block_size(block()) - l->at, WH_BLOCK_CHAIN_MAX,
+			    l->extent);
+}
+
 static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
 			  struct nbdkit_extents *extents)
 {
 	uint64_t at = wh_align_down(offset, WH_BLOCK_SECTOR), end = offset + count;
 	while (at < end) {
 		struct wh_block_extent x;
-		int r = wh_block_map(block(), at, wh_block_size(block()) - at, WH_BLOCK_CHAIN_MAX,
-				     &x);
+		struct look l = { at, &x };
+		struct job job = { .look = map_now, .ctx = &l };
+		int r = run(&job);
 		if (r < 0)
 			return fail(r);
 		uint32_t type = x.flags & WH_BLOCK_MAP_DATA ? 0 : NBDKIT_EXTENT_ZERO;

@@ -163,6 +163,10 @@ def nbdkit_plugin():
     run(*base, 'nbdcopy --flush new.raw "$uri" && qemu-io -f raw -c "write -P 3 1001 3000" -c "read -P 3 1001 3000" -c "write -z -u 1M 100k" '
         '-c "read -P 0 1M 100k" -c "discard 4M 1M" "$uri"')
     run("qemu-img", "check", "-q", "a.qcow2")
+    if shutil.which("fio"):  # many at once; blocks that share sectors, whose other half must not be lost
+        for size, depth in ("4k", 32), ("3000", 16):
+            run(*base, f'fio --name=x --ioengine=nbd --uri="$uri" --rw=randwrite --bs={size} --size=8M --iodepth={depth} --verify=crc32c')
+        run("qemu-img", "check", "-q", "a.qcow2")
     out = run("nbdkit", "-U", "-", PLUGIN, "file=a.qcow2", "--run", "true", status=1)
     check("format" in out, out)
     out = run("nbdkit", "-U", "-", PLUGIN, "file=a.qcow2", "format=qcow2", "nonsense=1", "--run", "true", status=1)
