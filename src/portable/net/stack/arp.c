@@ -12,7 +12,7 @@ static void send(struct wh_net *net, const uint8_t to[6], const struct wh_wire_a
 	(void)net_eth_output(net, to, WH_WIRE_ETH_ARP, head + 16, (uint32_t)size, 0, 0, 0);
 }
 
-void net_arp_ask(struct wh_net *net, const struct wh_net_ip *ip)
+void net_arp_ask(struct wh_net *net, const struct wh_net_ip *ip, const uint8_t *mac)
 {
 	static const uint8_t all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 	struct wh_wire_arp arp = { .op = WH_WIRE_ARP_REQUEST };
@@ -21,7 +21,7 @@ void net_arp_ask(struct wh_net *net, const struct wh_net_ip *ip)
 	memcpy(arp.target_ip, ip->bytes + 12, 4);
 	if (!wh_net_source(net, ip, &source))
 		memcpy(arp.sender_ip, source.bytes + 12, 4);
-	send(net, all, &arp);
+	send(net, mac ? mac : all, &arp);
 }
 
 /* RFC 5227, 2.3: so that switches and old neighbours learn it. */

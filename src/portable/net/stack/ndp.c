@@ -40,20 +40,22 @@ int net_icmp6_send(struct wh_net *net, uint8_t *head, uint32_t size, const struc
 	return net_ip_output(net, &o);
 }
 
-void net_ndp_ask(struct wh_net *net, const struct wh_net_ip *ip)
+void net_ndp_ask(struct wh_net *net, const struct wh_net_ip *ip, const uint8_t *known)
 {
 	uint8_t buffer[NET_HEADROOM + WH_WIRE_NDP_SOLICIT_SIZE], *head = buffer + NET_HEADROOM;
 	uint8_t mac[6];
-	struct wh_net_ip source;
-	struct wh_net_ip group = net_solicited_node(ip);
-	net_multicast_mac(&group, mac);
+	struct wh_net_ip source, to = known ? *ip : net_solicited_node(ip);
+	if (known)
+		memcpy(mac, known, 6);
+	else
+		net_multicast_mac(&to, mac);
 	if (wh_net_source(net, ip, &source))
 		return;
 	struct wh_wire_neighbour n = { .has_mac = true };
 	memcpy(n.target, ip->bytes, 16);
 	memcpy(n.mac, net->config.mac, 6);
 	size_t size = wh_wire_neighbour_emit(head, WH_WIRE_ICMP6_NEIGHBOUR_SOLICIT, &n);
-	(void)net_icmp6_send(net, head, (uint32_t)size, &source, &group, mac); /* asked again */
+	(void)net_icmp6_send(net, head, (uint32_t)size, &source, &to, mac); /* asked again */
 }
 
 /* From the unspecified address: does anybody have this one? */

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Neighbour table of both versions, a short form of RFC 1122 2.3.2 and RFC 4861 7.3:
- * an entry is incomplete (asked, up to three times a second apart), known, or
- * permanent. A known one is used for as long as it is confirmed at least every
- * EXPIRE; past REFRESH it is asked again while it is still used.
+ * an entry is incomplete (asked of all, up to three times a second apart), known, or permanent. A known one that was not
+ * confirmed within REACHABLE is asked by unicast when it is used (RFC 4861 7.3.3; RFC 1122 2.3.2.1 (2)), up to three times a
+ * second apart, and used meanwhile; one that does not answer is incomplete again, so that all are asked where it is now.
  */
 #include "net_priv.h"
 
 #define ASK_NS (1 * NET_S)
 #define TRIES_MAX 3
-#define REFRESH_NS (45 * NET_S)
-#define EXPIRE_NS (120 * NET_S)
+#define REACHABLE_NS (45 * NET_S)
 #define FAILED_NS (3 * NET_S) /* how long "nobody answers" is remembered */
 
 static struct net_neighbour *find(const struct wh_net *net, const struct wh_net_ip *ip)
@@ -55,10 +54,11 @@ static void ask(struct wh_net *net, struct net_neighbour *n)
 	n->asked = net->now;
 	if (n->tries < 255)
 		n->tries++;
+	const uint8_t *mac = n->state == NET_NEIGHBOUR_KNOWN ? n->mac : 0;
 	if (wh_net_ip_is4(&n->ip))
-		net_arp_ask(net, &n->ip);
+		net_arp_ask(net, &n->ip, mac);
 	else
-		net_ndp_ask(net, &n->ip);
+		net_ndp_ask(net, &n->ip, mac);
 }
 
 static void unblock(struct wh_net *net)
@@ -99,12 +99,13 @@ int net_neighbour_resolve(struct wh_net *net, const struct wh_net_ip *ip, uint8_
 		memcpy(mac, n->mac, 6);
 		if (n->state == NET_NEIGHBOUR_PERMANENT)
 			return 0;
-		uint64_t age = net->now - n->confirmed;
-		if (age > REFRESH_NS && net->now - n->asked > ASK_NS)
+		bool due = net->now - n->confirmed > REACHABLE_NS && net->now - n->asked >= ASK_NS;
+		if (due && n->tries < TRIES_MAX)
 			ask(net, n);
-		if (age <= EXPIRE_NS)
+		else if (due)
+			n->state = NET_NEIGHBOUR_INCOMPLETE;
+		if (n->state == NET_NEIGHBOUR_KNOWN)
 			return 0;
-		n->state = NET_NEIGHBOUR_INCOMPLETE;
 		n->tries = 0;
 	}
 	if (n && n->tries > TRIES_MAX) {

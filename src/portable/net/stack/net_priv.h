@@ -157,9 +157,10 @@ void net_neighbour_keep(struct wh_net *net, const struct wh_net_ip *ip, const st
 			uint32_t count, uint32_t size);
 void net_neighbours_fini(struct wh_net *net);
 void net_arp_input(struct wh_net *net, const uint8_t *p, uint32_t size);
-void net_arp_ask(struct wh_net *net, const struct wh_net_ip *ip);
+/* mac NULL = asks all. */
+void net_arp_ask(struct wh_net *net, const struct wh_net_ip *ip, const uint8_t *mac);
 void net_arp_announce(struct wh_net *net, const struct wh_net_ip *ip);
-void net_ndp_ask(struct wh_net *net, const struct wh_net_ip *ip);
+void net_ndp_ask(struct wh_net *net, const struct wh_net_ip *ip, const uint8_t *mac);
 void net_ndp_probe(struct wh_net *net, const struct wh_net_ip *ip); /* RFC 4862, 5.4.2 */
 void net_ndp_input(struct wh_net *net, const struct net_packet *p, const uint8_t *data,
 		   uint32_t size);

@@ -568,6 +568,50 @@ static void arp_defended(void)
 	end();
 }
 
+/* RFC 4861, 7.3.3, and RFC 1122, 2.3.2.1 (2): a neighbour that was silent is asked by unicast and used meanwhile; only
+ * when it does not answer are all asked. */
+static void neighbours_are_probed(void)
+{
+	static const uint8_t silent4[4] = { 10, 0, 2, 77 }, silent6[16] = { 0xfd, 1, [15] = 77 };
+	static const uint8_t their_mac[6] = { 0x52, 0x54, 0, 0, 0, 77 };
+	const struct wh_net_ip both[2] = { wh_net_ip4(silent4), wh_net_ip6(silent6) };
+	uint8_t found[6];
+	for (int version = 0; version < 2; version++) {
+		const struct wh_net_ip *ip = &both[version];
+		begin(true);
+		net_neighbour_learn(v.net, ip, their_mac, true);
+		pass(44 * SEC);
+		v.sent_count = 0;
+		CHECK_EQ(net_neighbour_resolve(v.net, ip, found), 0);
+		CHECK_EQ(v.sent_count, 0); /* it was heard not long ago */
+		for (uint32_t i = 1; i <= 3; i++) {
+			pass(2 * SEC);
+			CHECK_EQ(net_neighbour_resolve(v.net, ip, found), 0);
+			CHECK_EQ(net_neighbour_resolve(v.net, ip, found), 0);
+			CHECK_EQ(v.sent_count, i); /* one in a second */
+			CHECK_MEM(v.sent[i - 1].bytes, their_mac, 6);
+			CHECK_EQ(v.sent[i - 1].bytes[12], version ? 0x86 : 0x08);
+		}
+		pass(2 * SEC);
+		CHECK_EQ(net_neighbour_resolve(v.net, ip, found), -WH_EAGAIN);
+		CHECK_EQ(v.sent_count, 4);
+		CHECK(v.sent[3].bytes[0] & 1); /* all are asked now */
+		net_neighbour_learn(v.net, ip, peer_mac, false);
+		CHECK_EQ(net_neighbour_resolve(v.net, ip, found), 0);
+		CHECK_MEM(found, peer_mac, 6);
+		CHECK_EQ(v.sent_count, 4);
+		/* An answer to a probe counts for another while. */
+		pass(50 * SEC);
+		CHECK_EQ(net_neighbour_resolve(v.net, ip, found), 0);
+		CHECK_EQ(v.sent_count, 5);
+		net_neighbour_learn(v.net, ip, peer_mac, false);
+		pass(40 * SEC);
+		CHECK_EQ(net_neighbour_resolve(v.net, ip, found), 0);
+		CHECK_EQ(v.sent_count, 5);
+		end();
+	}
+}
+
 /* ---- Properties ---- */
 
 static void sequence_arithmetic(void)
@@ -704,6 +748,7 @@ int main(void)
 	RUN(hop_limits);
 	RUN(unbelievable);
 	RUN(arp_defended);
+	RUN(neighbours_are_probed);
 	RUN(sequence_arithmetic);
 	RUN(ranges_model);
 	RUN(scoreboard_model);
