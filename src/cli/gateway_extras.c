@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* --proxy and --no-proxy: the usual variables of the environment, and names of proxies; --settings. */
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
@@ -7,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "gateway_options.h"
 
@@ -116,12 +119,38 @@ static int proxy_take(struct net_control_options *o, const char *url)
 	return bad;
 }
 
+/* The command of --activate, which ends by itself: a child of our child, so that nobody waits for it. */
+static void activated(void *ctx, uint32_t rule)
+{
+	const struct gateway_options *o = ctx;
+	char text[16];
+	pid_t pid = fork();
+	if (pid < 0)
+		cli_error("--activate: %s", strerror(errno));
+	if (pid > 0)
+		(void)waitpid(pid, NULL, 0); /* it ends at once */
+	if (pid)
+		return;
+	if (fork())
+		_exit(0);
+	wh_format(text, sizeof text, "%u", rule);
+	(void)setenv("WHERRY_RULE", text, 1); /* the command may do without */
+	(void)setsid();
+	execl("/bin/sh", "sh", "-c", o->activate, (char *)NULL);
+	_exit(CLI_NOT_FOUND);
+}
+
 int gateway_extra_take(struct gateway_options *o, int id, const char *value)
 {
 	if (id == GATEWAY_PROXY)
 		return proxy_take(&o->control, value);
 	if (id == GATEWAY_NO_PROXY)
 		return proxy_except(&o->control, value);
+	if (id == GATEWAY_ACTIVATE) {
+		o->activate = value;
+		o->activated = activated;
+		return 0;
+	}
 	o->control.settings = value;
 	o->control.settings_new = wh_gateway_settings_new;
 	o->control.settings_free = wh_gateway_settings_free;

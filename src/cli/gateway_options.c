@@ -3,9 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
 
@@ -50,11 +48,10 @@ static const struct {
 /* Options that are kept as they are, and those that are just said. false: it is none of them. */
 static bool plain_take(struct gateway_options *o, int id, const char *value)
 {
-	const char **text = id == GATEWAY_PCAP       ? &o->pcap
-			    : id == GATEWAY_SEARCH   ? &o->search
-			    : id == GATEWAY_ACTIVATE ? &o->activate
-			    : id == GATEWAY_CONTROL  ? &o->control.path
-						     : NULL;
+	const char **text = id == GATEWAY_PCAP      ? &o->pcap
+			    : id == GATEWAY_SEARCH  ? &o->search
+			    : id == GATEWAY_CONTROL ? &o->control.path
+						    : NULL;
 	bool *said = id == GATEWAY_HOST_LOOPBACK ? &o->host_loopback
 		     : id == GATEWAY_NO_OUTBOUND ? &o->no_outbound
 		     : id == GATEWAY_NO_IPV6     ? &o->no_ip6
@@ -93,6 +90,7 @@ int gateway_option_take(struct gateway_options *o, int id, const char *value)
 	case GATEWAY_PROXY:
 	case GATEWAY_NO_PROXY:
 	case GATEWAY_SETTINGS:
+	case GATEWAY_ACTIVATE:
 		return gateway_extra_take(o, id, value);
 	default:
 		return net_policy_take(&o->control, id == GATEWAY_DENY, value);
@@ -111,27 +109,6 @@ void gateway_options_config(const struct gateway_options *o, struct wh_gateway_c
 	c->ntp_count = o->ntp_count;
 	memcpy(c->resolvers, o->dns, sizeof c->resolvers);
 	c->resolver_count = o->dns_count;
-}
-
-/* The command of --activate, which ends by itself: a child of our child, so that nobody waits for it. */
-static void activated(void *ctx, uint32_t rule)
-{
-	const struct gateway_options *o = ctx;
-	char text[16];
-	pid_t pid = fork();
-	if (pid < 0)
-		cli_error("--activate: %s", strerror(errno));
-	if (pid > 0)
-		(void)waitpid(pid, NULL, 0); /* it ends at once */
-	if (pid)
-		return;
-	if (fork())
-		_exit(0);
-	wh_format(text, sizeof text, "%u", rule);
-	(void)setenv("WHERRY_RULE", text, 1); /* the command may do without */
-	(void)setsid();
-	execl("/bin/sh", "sh", "-c", o->activate, (char *)NULL);
-	_exit(CLI_NOT_FOUND);
 }
 
 /* "127.0.0.1:8080" */
@@ -153,8 +130,8 @@ static int publish(const struct gateway_options *o, struct wh_gateway *gateway, 
 		struct wh_net_end bound;
 		uint32_t id;
 		int error = wh_gateway_rule_parse(o->publish[i], &rule, &diag);
-		if (o->activate) {
-			rule.activated = activated;
+		if (o->activated) {
+			rule.activated = o->activated;
 			rule.ctx = (void *)(uintptr_t)o;
 			rule.activation_ms = ACTIVATION_MS;
 		}

@@ -77,6 +77,7 @@ struct gateway_options {
 	unsigned given; /* how many were */
 	unsigned publish_count, dns_count, ntp_count;
 	const char *search, *activate, *pcap;
+	void (*activated)(void *ctx, uint32_t rule); /* does what --activate says */
 	bool host_loopback, no_outbound, no_ip6;
 	const char *publish[GATEWAY_PUBLISH_MAX];
 	struct wh_net_end dns[WH_GATEWAY_RESOLVERS_MAX];
@@ -93,7 +94,7 @@ void gateway_options_config(const struct gateway_options *o, struct wh_gateway_c
 int gateway_options_start(const struct gateway_options *o, struct wh_gateway *gateway,
 			  struct wh_loop *loop, bool show);
 
-/* --proxy, --no-proxy, --settings: they need much code (names of hosts, folders), which the static command does not have.
+/* --proxy, --no-proxy, --settings, --activate: they need much code (names of hosts, folders, processes), which the static command does not have.
  * GATEWAY_ELSEWHERE: another program of the same verb has it. */
 #define GATEWAY_ELSEWHERE (-10)
 int gateway_extra_take(struct gateway_options *o, int id, const char *value);

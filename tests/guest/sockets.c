@@ -346,8 +346,37 @@ static void many(void)
 	close(e);
 }
 
+static void groups(void)
+{
+	int s = socket(AF_INET, SOCK_DGRAM, 0), t = socket(AF_INET6, SOCK_DGRAM, 0);
+	struct ip_mreq m = { .imr_interface.s_addr = INADDR_ANY };
+	struct ip_mreqn n = { .imr_ifindex = 0 };
+	struct ipv6_mreq m6 = { .ipv6mr_interface = 0 };
+	struct group_req g = { .gr_interface = 0 };
+	m.imr_multiaddr.s_addr = n.imr_multiaddr.s_addr = htonl(0xe00000fb);
+	CHECK_EQ(setsockopt(s, IPPROTO_IP, IP_ADD_MEMBERSHIP, &m, sizeof m), 0);
+	CHECK(setsockopt(s, IPPROTO_IP, IP_ADD_MEMBERSHIP, &n, sizeof n) < 0 &&
+	      errno == EADDRINUSE);
+	CHECK_EQ(setsockopt(s, IPPROTO_IP, IP_DROP_MEMBERSHIP, &n, sizeof n), 0);
+	CHECK(setsockopt(s, IPPROTO_IP, IP_DROP_MEMBERSHIP, &m, sizeof m) < 0 &&
+	      errno == EADDRNOTAVAIL);
+	CHECK(setsockopt(s, IPPROTO_IP, IP_ADD_MEMBERSHIP, &m, 4) < 0 && errno == EINVAL);
+	m.imr_multiaddr.s_addr = htonl(INADDR_LOOPBACK);
+	CHECK(setsockopt(s, IPPROTO_IP, IP_ADD_MEMBERSHIP, &m, sizeof m) < 0 && errno == EINVAL);
+	CHECK_EQ(inet_pton(AF_INET6, "ff02::fb", &m6.ipv6mr_multiaddr), 1);
+	CHECK_EQ(setsockopt(t, IPPROTO_IPV6, IPV6_JOIN_GROUP, &m6, sizeof m6), 0);
+	CHECK_EQ(setsockopt(t, IPPROTO_IPV6, IPV6_LEAVE_GROUP, &m6, sizeof m6), 0);
+	struct sockaddr_in6 *a6 = (void *)&g.gr_group;
+	a6->sin6_family = AF_INET6;
+	a6->sin6_addr = m6.ipv6mr_multiaddr;
+	CHECK_EQ(setsockopt(t, IPPROTO_IPV6, MCAST_JOIN_GROUP, &g, sizeof g), 0);
+	close(s);
+	close(t);
+}
+
 int main(void)
 {
+	RUN(groups);
 	RUN(stream4);
 	RUN(stream6);
 	RUN(refused);

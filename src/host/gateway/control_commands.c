@@ -239,6 +239,8 @@ static const struct counter counters[] = {
 	STACK(reassembly_failed),
 	STACK(icmp_in),
 	STACK(icmp_out),
+	STACK(igmp_in),
+	STACK(igmp_out),
 	STACK(icmp_limited),
 	STACK(arp_in),
 	STACK(ndp_in),

@@ -50,10 +50,10 @@ static bool harmless(int level, int option)
 	if (level == LX_IPPROTO_IP)
 		return option == LX_IP_RECVERR || option == LX_IP_FREEBIND ||
 		       option == LX_IP_BIND_ADDRESS_NO_PORT || option == LX_IP_MULTICAST_TTL ||
-		       option == LX_IP_MULTICAST_LOOP;
+		       option == LX_IP_MULTICAST_LOOP || option == LX_IP_MULTICAST_IF;
 	if (level == LX_IPPROTO_IPV6)
 		return option == LX_IPV6_RECVERR || option == LX_IPV6_MULTICAST_HOPS ||
-		       option == LX_IPV6_MULTICAST_LOOP;
+		       option == LX_IPV6_MULTICAST_LOOP || option == LX_IPV6_MULTICAST_IF;
 	return false;
 }
 
@@ -111,6 +111,9 @@ long wh_sys_setsockopt(int fd, int level, int option, const void *value, uint32_
 			 : option == LX_SO_SNDBUFFORCE ? LX_SO_SNDBUF
 						       : option;
 	}
+	r = s->ops->group ? s->ops->group(s, level, option, value, size) : -WH_ENOPROTOOPT;
+	if (r != -WH_ENOPROTOOPT)
+		return r;
 	if (level == LX_IPPROTO_TCP && option == LX_TCP_CONGESTION)
 		return size >= 5 && !memcmp(value, "cubic", 5) ? 0 : -WH_ENOENT;
 	if (size < sizeof number) { /* IP_TOS and the like may be a byte */

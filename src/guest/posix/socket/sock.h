@@ -44,6 +44,8 @@ struct sock_ops {
 	int (*set)(struct sock *s, int level, int option, int value);
 	int (*get)(struct sock *s, int level, int option, void *ret_value, uint32_t *size);
 	int (*take_error)(struct sock *s); /* positive, cleared */
+	/* Options whose value is a multicast group; -WH_ENOPROTOOPT. NULL = none. */
+	int (*group)(struct sock *s, int level, int option, const void *value, uint32_t size);
 };
 
 struct sock {
@@ -104,6 +106,15 @@ int sock_unix_connect(struct sock *s, const void *address, uint32_t size, bool n
 int64_t sock_unix_send_to(struct sock *s, struct sock_message *m, const void *address,
 			  uint32_t size);
 int sock_unix_name(struct sock *s, bool remote, void *ret_address, uint32_t *size);
+
+/* groups.c: of one socket. */
+#define SOCK_GROUPS_MAX 8u
+struct sock_groups {
+	uint32_t count;
+	struct wh_net_ip ip[SOCK_GROUPS_MAX];
+};
+int sock_group_set(struct sock_groups *g, int level, int option, const void *value, uint32_t size);
+void sock_groups_leave(struct sock_groups *g);
 
 int sock_udp_new(int family, struct sock **ret_s);
 int posix_tcp_new(int family, struct sock **ret_s);

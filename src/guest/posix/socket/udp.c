@@ -19,6 +19,7 @@ struct udp {
 	uint32_t dropped;
 	bool read_shut, write_shut;
 	int error;
+	struct sock_groups groups;
 };
 
 static struct udp *udp_of(struct sock *s)
@@ -280,12 +281,19 @@ static int udp_ioctl(struct fs_file *f, unsigned long request, unsigned long arg
 static void udp_release(struct fs_file *f)
 {
 	struct udp *u = udp_of(sock_of_file(f));
+	sock_groups_leave(&u->groups);
 	wh_net_udp_close(u->u);
 	sock_ring_fini(&u->ring);
 	kern_free(u, sizeof *u);
 }
 
+static int udp_group(struct sock *s, int level, int option, const void *value, uint32_t size)
+{
+	return sock_group_set(&udp_of(s)->groups, level, option, value, size);
+}
+
 static const struct sock_ops udp_ops = {
+	.group = udp_group,
 	.bind = udp_bind,
 	.connect = udp_connect,
 	.name = udp_name,

@@ -26,6 +26,9 @@ void net_transport_input(struct wh_net *net, struct net_packet *p)
 		net_icmp4_input(net, p);
 	} else if (p->protocol == WH_WIRE_PROTO_ICMP6 && !is4) {
 		net_icmp6_input(net, p);
+	} else if (p->protocol == WH_WIRE_PROTO_IGMP && is4) {
+		if (net->igmp_input) /* else nobody listens to a group, and nobody is told */
+			net->igmp_input(net, p);
 	} else {
 		net->stats.in_no_protocol++;
 		net_icmp_error(net, p, WH_EPROTONOSUPPORT, 0);

@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Multicast listener discovery, version 2 (RFC 3810), as far as a host with no groups of
- * applications needs it: switches that snoop would keep neighbour solicitations from us if nobody
+ * Multicast listener discovery, version 2 (RFC 3810): switches that snoop would keep neighbour solicitations from us if nobody
  * said that we listen to the solicited-node groups of our addresses. Reports go out when addresses
  * are added and when a router asks, at once: there is one of us on a virtual link, so there is no
- * implosion to spread. IGMP has nothing to say: of IPv4's groups only all hosts' is listened to, which is
- * never reported (RFC 3376, 6).
+ * implosion to spread. Groups of applications, and IGMP, are in groups.c.
  */
 #include "net_priv.h"
 
 #define HOP_BY_HOP_SIZE 8u
 #define REPORT_SIZE 8u
 #define RECORD_SIZE 20u
-#define GROUPS_MAX (WH_NET_ADDRESSES_MAX + 1u)
+#define GROUPS_MAX (WH_NET_ADDRESSES_MAX + 1u + WH_NET_GROUPS_MAX)
 #define IS_EXCLUDE 2u /* of no sources: everybody's */
+#define CHANGE_TO_INCLUDE 3u
 #define CHANGE_TO_EXCLUDE 4u
 
 struct wh_net_ip net_solicited_node(const struct wh_net_ip *ip)
@@ -36,6 +35,9 @@ static uint32_t groups(const struct wh_net *net, struct wh_net_ip ret[GROUPS_MAX
 		if (!known)
 			ret[count++] = group;
 	}
+	for (uint32_t i = 0; i < net->group_count; i++)
+		if (net->group[i].users && !wh_net_ip_is4(&net->group[i].ip))
+			ret[count++] = net->group[i].ip;
 	return count;
 }
 
@@ -52,14 +54,15 @@ bool net_mld_member(const struct wh_net *net, const struct wh_net_ip *group)
 }
 
 /* RFC 3810, 5.2: behind a hop-by-hop header with the router alert option. */
-static void report_send(struct wh_net *net, uint8_t kind)
+static void report_send(struct wh_net *net, const struct wh_net_ip *own, uint32_t count,
+			uint8_t kind)
 {
 	static const uint8_t hop_by_hop[HOP_BY_HOP_SIZE] = { 58, 0, 5, 2, 0, 0, 1, 0 };
 	uint8_t buffer[NET_HEADROOM + HOP_BY_HOP_SIZE + REPORT_SIZE + GROUPS_MAX * RECORD_SIZE];
 	uint8_t *head = buffer + NET_HEADROOM, *p = head + HOP_BY_HOP_SIZE, mac[6];
-	struct wh_net_ip own[GROUPS_MAX], from = net_link_local(net);
+	struct wh_net_ip from = net_link_local(net);
 	struct wh_net_ip to = { { 0xff, 2, [15] = 0x16 } };
-	uint32_t count = groups(net, own), size = REPORT_SIZE + count * RECORD_SIZE;
+	uint32_t size = REPORT_SIZE + count * RECORD_SIZE;
 	memcpy(head, hop_by_hop, sizeof hop_by_hop);
 	memset(p, 0, size);
 	p[0] = WH_WIRE_ICMP6_MLD2_REPORT;
@@ -84,7 +87,14 @@ static void report_send(struct wh_net *net, uint8_t kind)
 
 void net_mld_report(struct wh_net *net)
 {
-	report_send(net, CHANGE_TO_EXCLUDE);
+	struct wh_net_ip own[GROUPS_MAX];
+	uint32_t count = groups(net, own);
+	report_send(net, own, count, CHANGE_TO_EXCLUDE);
+}
+
+void net_mld_changed(struct wh_net *net, const struct wh_net_ip *group, bool joined)
+{
+	report_send(net, group, 1, joined ? CHANGE_TO_EXCLUDE : CHANGE_TO_INCLUDE);
 }
 
 /* RFC 3810, 6.2: from a link-local address, not through a router. */
@@ -99,5 +109,7 @@ void net_mld_input(struct wh_net *net, const struct net_packet *p, const uint8_t
 	struct wh_net_ip group = wh_net_ip6(data + 8);
 	if (!wh_net_ip_is_any(&group) && !net_mld_member(net, &group))
 		return;
-	report_send(net, IS_EXCLUDE);
+	struct wh_net_ip own[GROUPS_MAX];
+	uint32_t count = groups(net, own);
+	report_send(net, own, count, IS_EXCLUDE);
 }

@@ -175,6 +175,13 @@ void net_mld_input(struct wh_net *net, const struct net_packet *p, const uint8_t
 		   uint32_t size);
 void net_mld_report(struct wh_net *net); /* all groups of own addresses */
 struct wh_net_ip net_solicited_node(const struct wh_net_ip *ip);
+/* An application's group begins or ends. */
+void net_mld_changed(struct wh_net *net, const struct wh_net_ip *group, bool joined);
+
+struct net_group {
+	struct wh_net_ip ip;
+	uint32_t users; /* 0 = the place is free */
+};
 
 /* ---- ICMP ---------------------------------------------------------------------------- */
 
@@ -279,6 +286,10 @@ struct wh_net {
 	uint64_t defended; /* last answer to such a claim by ARP */
 	uint8_t *router_advert;
 	uint32_t router_advert_size;
+	struct net_group group[WH_NET_GROUPS_MAX]; /* groups.c, which sets igmp_input */
+	uint32_t group_count;
+	void (*igmp_input)(struct wh_net *net, const struct net_packet *p);
+	uint64_t igmp2_until; /* a router of the older version was heard */
 	struct wh_net_ip dns[NET_DNS_MAX];
 	uint64_t dns_expires[NET_DNS_MAX];
 	uint32_t dns_count;

@@ -88,6 +88,14 @@ static void udp_input(struct wh_net *net, struct net_packet *p)
 	wh_assert(count >= 0);
 	net->stats.udp_in++;
 	struct wh_net_udp *u = lookup(net, &tuple);
+	if (u && p->group) { /* RFC 1122, 4.1.3.5: each socket gets a copy */
+		WH_LIST_FOR_EACH_SAFE(it, bucket(net, udp.to)) {
+			u = WH_LIST_ENTRY(it, struct wh_net_udp, node);
+			if (score(u, &tuple))
+				u->ops->datagram(u, &tuple, iov, (uint32_t)count, size);
+		}
+		return;
+	}
 	if (u) {
 		u->ops->datagram(u, &tuple, iov, (uint32_t)count, size);
 		return;

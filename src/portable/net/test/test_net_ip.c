@@ -612,6 +612,120 @@ static void neighbours_are_probed(void)
 	}
 }
 
+/* An IPv4 packet of IGMP's. */
+static void igmp_query(const uint8_t *group, const uint8_t *body, size_t size, uint8_t ttl)
+{
+	uint8_t frame[100] = { 0 };
+	struct wh_wire_ip4 ip = { .ttl = ttl, .protocol = WH_WIRE_PROTO_IGMP };
+	ip.total_size = (uint16_t)(WH_WIRE_IP4_SIZE + size);
+	memcpy(ip.from, peer4, 4);
+	memcpy(ip.to, group, 4);
+	wh_wire_ip4_emit(frame + 14, &ip);
+	memcpy(frame + 34, body, size);
+	wh_store_be16(frame + 36, wh_wire_sum_finish(wh_wire_sum(0, frame + 34, size)));
+	inject(frame, 34 + size, false);
+}
+
+/* The IGMP message in frame `index`: its head is checked (RFC 3376, 4: TTL 1, router alert). */
+static const uint8_t *igmp_sent(uint32_t index, const uint8_t to[4])
+{
+	const uint8_t *f = v.sent[index].bytes;
+	CHECK(index < v.sent_count);
+	CHECK_EQ(f[14], 0x46);
+	CHECK_EQ(f[22], 1);
+	CHECK_EQ(f[23], WH_WIRE_PROTO_IGMP);
+	CHECK_MEM(f + 30, to, 4);
+	CHECK_EQ(wh_load_be32(f + 34), 0x94040000);
+	CHECK_EQ(f[0], 1);
+	CHECK_EQ(wh_wire_sum_fold(wh_wire_sum(0, f + 14, 24)), 0xffff);
+	CHECK_EQ(wh_wire_sum_fold(wh_wire_sum(0, f + 38, v.sent[index].size - 38)), 0xffff);
+	return f + 38;
+}
+
+/* RFC 3376 (5.1, 5.2, 7.2) and RFC 2236: what is joined and left is said, and again when a router asks. */
+static void groups4_are_reported(void)
+{
+	static const uint8_t mdns[4] = { 224, 0, 0, 251 }, other[4] = { 239, 1, 2, 3 };
+	static const uint8_t routers3[4] = { 224, 0, 0, 22 }, routers2[4] = { 224, 0, 0, 2 };
+	static const uint8_t all_hosts[4] = { 224, 0, 0, 1 };
+	static const uint8_t query3[12] = { 0x11, 100 }, query2[8] = { 0x11, 100 };
+	uint8_t specific[12] = { 0x11, 10, 0, 0, 239, 1, 2, 3 };
+	const struct wh_net_ip one = wh_net_ip4(mdns), two = wh_net_ip4(other);
+	const struct wh_net_ip hosts = wh_net_ip4(all_hosts), no = wh_net_ip4(peer4);
+	begin(true);
+	CHECK_EQ(wh_net_group_join(v.net, &no), -WH_EINVAL);
+	CHECK_EQ(wh_net_group_join(v.net, &hosts), 0); /* 6: never told */
+	CHECK_EQ(v.sent_count, 0);
+	CHECK_EQ(wh_net_group_join(v.net, &one), 0);
+	CHECK_EQ(wh_net_group_join(v.net, &one), 0); /* once for all who want it */
+	CHECK_EQ(v.sent_count, 1);
+	const uint8_t *p = igmp_sent(0, routers3);
+	CHECK_EQ(p[0], 0x22);
+	CHECK_EQ(p[7], 1);
+	CHECK_EQ(p[8], 4); /* change to "exclude nobody" */
+	CHECK_MEM(p + 12, mdns, 4);
+	CHECK_EQ(wh_net_group_join(v.net, &two), 0);
+	v.sent_count = 0;
+	igmp_query(all_hosts, query3, sizeof query3, 1);
+	CHECK_EQ(v.sent_count, 1);
+	p = igmp_sent(0, routers3);
+	CHECK_EQ(p[7], 2); /* all hosts' is not among them */
+	igmp_query(other, specific, sizeof specific, 1);
+	p = igmp_sent(1, routers3);
+	CHECK_EQ(p[7], 1);
+	CHECK_EQ(p[8], 2);
+	igmp_query(all_hosts, query3, sizeof query3, 64); /* from afar */
+	CHECK_EQ(v.sent_count, 2);
+	v.sent_count = 0;
+	CHECK_EQ(wh_net_group_leave(v.net, &one), 0);
+	CHECK_EQ(v.sent_count, 0);
+	CHECK_EQ(wh_net_group_leave(v.net, &one), 0);
+	CHECK_EQ(v.sent_count, 1);
+	CHECK_EQ(igmp_sent(0, routers3)[8], 3); /* change to "include nobody" */
+	CHECK_EQ(wh_net_group_leave(v.net, &one), -WH_EADDRNOTAVAIL);
+	/* A router that speaks version 2 is answered so, for a while. */
+	v.sent_count = 0;
+	igmp_query(all_hosts, query2, sizeof query2, 1);
+	CHECK_EQ(v.sent_count, 1);
+	CHECK_EQ(igmp_sent(0, other)[0], 0x16);
+	CHECK_EQ(wh_net_group_leave(v.net, &two), 0);
+	CHECK_EQ(igmp_sent(1, routers2)[0], 0x17);
+	pass(401 * SEC);
+	v.sent_count = 0;
+	CHECK_EQ(wh_net_group_join(v.net, &two), 0);
+	CHECK_EQ(igmp_sent(0, routers3)[0], 0x22);
+	end();
+}
+
+/* RFC 3810, 5.2 and 6.1. */
+static void groups6_are_reported(void)
+{
+	static const uint8_t group[16] = { 0xff, 5, [15] = 0x77 };
+	const struct wh_net_ip ip = wh_net_ip6(group);
+	begin(true);
+	CHECK(!net_mld_member(v.net, &ip));
+	CHECK_EQ(wh_net_group_join(v.net, &ip), 0);
+	CHECK(net_mld_member(v.net, &ip));
+	CHECK_EQ(v.sent_count, 1);
+	const uint8_t *p = v.sent[0].bytes + 14 + 40 + 8;
+	CHECK_EQ(p[0], WH_WIRE_ICMP6_MLD2_REPORT);
+	CHECK_EQ(p[8], 4);
+	CHECK_MEM(p + 12, group, 16);
+	CHECK_EQ(wh_net_group_leave(v.net, &ip), 0);
+	CHECK_EQ(v.sent_count, 2);
+	CHECK_EQ(v.sent[1].bytes[14 + 40 + 8 + 8], 3);
+	CHECK(!net_mld_member(v.net, &ip));
+	for (uint32_t i = 0; i < WH_NET_GROUPS_MAX; i++) {
+		struct wh_net_ip many = ip;
+		many.bytes[14] = (uint8_t)i;
+		CHECK_EQ(wh_net_group_join(v.net, &many), 0);
+	}
+	struct wh_net_ip last = ip;
+	last.bytes[13] = 1;
+	CHECK_EQ(wh_net_group_join(v.net, &last), -WH_ENOBUFS);
+	end();
+}
+
 /* ---- Properties ---- */
 
 static void sequence_arithmetic(void)
@@ -749,6 +863,8 @@ int main(void)
 	RUN(unbelievable);
 	RUN(arp_defended);
 	RUN(neighbours_are_probed);
+	RUN(groups4_are_reported);
+	RUN(groups6_are_reported);
 	RUN(sequence_arithmetic);
 	RUN(ranges_model);
 	RUN(scoreboard_model);

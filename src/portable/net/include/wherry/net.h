@@ -418,6 +418,13 @@ struct wh_net_udp_ops {
 	void (*writable)(struct wh_net_udp *u);
 };
 
+/* The group's datagrams are wanted: routers and switches are told (IGMP, MLD) when the first one joins and the last one
+ * leaves. Sockets that are bound to the port get them all, each. -WH_EINVAL (no group), -WH_ENOBUFS; _leave:
+ * -WH_EADDRNOTAVAIL. */
+#define WH_NET_GROUPS_MAX 16u
+int wh_net_group_join(struct wh_net *net, const struct wh_net_ip *ip);
+int wh_net_group_leave(struct wh_net *net, const struct wh_net_ip *ip);
+
 #define WH_NET_UDP_V6ONLY 1u
 #define WH_NET_UDP_REUSE 2u /* others may share the port; the last bound gets the datagrams */
 
@@ -494,7 +501,7 @@ struct wh_net_stats {
 	uint64_t out_blocked, out_no_route, out_unresolved, out_errors;
 	uint64_t fragments_in, reassembled, reassembly_failed, fragments_out;
 	uint64_t address_conflicts, address_duplicates; /* claims of others; own ones given up */
-	uint64_t icmp_in, icmp_out, icmp_limited, arp_in, ndp_in;
+	uint64_t icmp_in, icmp_out, icmp_limited, igmp_in, igmp_out, arp_in, ndp_in;
 	uint64_t udp_in, udp_out, udp_no_port;
 	uint64_t tcp_in, tcp_out, tcp_retransmits, tcp_timeouts, tcp_resets_in, tcp_resets_out;
 	uint64_t tcp_opened, tcp_accepted, tcp_failed, tcp_backlog_dropped, tcp_limit_refused;

@@ -78,6 +78,7 @@ size_t wh_wire_arp_emit(uint8_t *p, const struct wh_wire_arp *arp);
 #define WH_WIRE_IP4_SIZE_MAX 60u
 
 #define WH_WIRE_PROTO_ICMP 1u
+#define WH_WIRE_PROTO_IGMP 2u
 #define WH_WIRE_PROTO_TCP 6u
 #define WH_WIRE_PROTO_UDP 17u
 #define WH_WIRE_PROTO_ICMP6 58u
