@@ -87,7 +87,7 @@ static int take_head(int fd, const char *wanted)
 static int open_view(const char *name, const char *method, const char *path, const char *wanted)
 {
 	int fd = machine_connect(name);
-	int error = fd < 0 ? fd : machine_ask(fd, method, path, "");
+	int error = fd < 0 ? fd : machine_ask(fd, method, path, "", -1);
 	if (!error)
 		error = take_head(fd, wanted);
 	if (error >= 0)

@@ -72,7 +72,7 @@ static void signal_came(struct wh_os_signals *signals, int signal)
 	struct wh_diag diag = { "" };
 	if (signal != SIGUSR1)
 		run_ask_to_stop(r, signal);
-	else if (run_snapshot(r, r->options.snapshot, snapshot_taken, r, &diag) < 0)
+	else if (run_snapshot(r, r->options.snapshot, -1, snapshot_taken, r, &diag) < 0)
 		cli_error("%s", diag.text);
 }
 
@@ -152,6 +152,7 @@ static int make_machine(struct kernel_run *k)
 		.exited = guest_ended,
 		.serial = serial_text,
 		.serial_room = serial_room,
+		.thread_begins = run_confine_vcpu,
 		.from = o->from,
 		.ctx = k,
 	};
@@ -213,6 +214,11 @@ static int run_guest(struct kernel_run *k)
 	if (started < 0 || machine_api_start(r)) {
 		kernel_serial_end(&k->serial);
 		return CLI_ERROR;
+	}
+	int status = run_confine(r);
+	if (status) {
+		kernel_serial_end(&k->serial);
+		return status;
 	}
 	int error = wh_loop_run(r->loop);
 	kernel_serial_end(&k->serial);

@@ -78,16 +78,16 @@ static const char *member(const char *json, const char *name, char *to, size_t s
 	return to;
 }
 
-/* One request; prints the body when `show`. An exit status. */
-static int request(const char *name, const char *method, const char *path, const char *body,
-		   bool show)
+/* One request, with a descriptor unless `passed` is -1; prints the body when `show`. An exit status. */
+static int request_with(const char *name, const char *method, const char *path, const char *body,
+			int passed, bool show)
 {
 	char text[REPLY_MAX], message[512];
 	const char *reply = "";
 	int fd = machine_connect(name);
 	if (fd < 0)
 		return machine_missing(name, fd);
-	int status = machine_ask(fd, method, path, body);
+	int status = machine_ask(fd, method, path, body, passed);
 	if (!status)
 		status = machine_answer(fd, text, sizeof text, &reply);
 	close(fd);
@@ -100,6 +100,12 @@ static int request(const char *name, const char *method, const char *path, const
 	if (show)
 		cli_write(STDOUT_FILENO, reply, strlen(reply));
 	return CLI_OK;
+}
+
+static int request(const char *name, const char *method, const char *path, const char *body,
+		   bool show)
+{
+	return request_with(name, method, path, body, -1, show);
 }
 
 /* ---- verbs ---- */
@@ -184,7 +190,7 @@ static int cmd_ps(int argc, char **argv)
 		const char *body;
 		entry[i]->d_name[strlen(entry[i]->d_name) - 5] = 0;
 		int fd = machine_connect(entry[i]->d_name);
-		if (fd >= 0 && !machine_ask(fd, "GET", "/v1/machine", "") &&
+		if (fd >= 0 && !machine_ask(fd, "GET", "/v1/machine", "", -1) &&
 		    machine_answer(fd, text, sizeof text, &body) == 200) {
 			if (json)
 				fputs(body, stdout);
@@ -212,8 +218,8 @@ static int end_machine(const struct cli_command *command, int argc, char **argv,
 		return machine_missing(name, events);
 	struct pollfd p = { .fd = events, .events = POLLIN };
 	/* The head of the answer says that it is listened to. */
-	if (machine_ask(events, "GET", "/v1/events", "") || poll(&p, 1, MACHINE_ANSWER_MS) <= 0 ||
-	    read(events, text, sizeof text) <= 0) {
+	if (machine_ask(events, "GET", "/v1/events", "", -1) ||
+	    poll(&p, 1, MACHINE_ANSWER_MS) <= 0 || read(events, text, sizeof text) <= 0) {
 		close(events);
 		return machine_missing(name, -EPIPE);
 	}
@@ -278,7 +284,19 @@ static int cmd_snapshot(int argc, char **argv)
 	}
 	*to = 0;
 	snprintf(body, sizeof body, "{\"file\":\"%s\"}", escaped);
-	return request(names[0], "PUT", "/v1/machine/snapshot", body, false);
+	int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (file < 0) {
+		if (errno == EEXIST)
+			cli_error("%s exists already", path);
+		else
+			cli_error("%s cannot be made: %s", path, strerror(errno));
+		return CLI_ERROR;
+	}
+	status = request_with(names[0], "PUT", "/v1/machine/snapshot", body, file, false);
+	if (status)
+		(void)unlink(path);
+	close(file);
+	return status;
 }
 
 static int cmd_events(int argc, char **argv)
@@ -291,7 +309,7 @@ static int cmd_events(int argc, char **argv)
 	int fd = machine_connect(name);
 	if (fd < 0)
 		return machine_missing(name, fd);
-	if (machine_ask(fd, "GET", "/v1/events", "")) {
+	if (machine_ask(fd, "GET", "/v1/events", "", -1)) {
 		close(fd);
 		return machine_missing(name, -EPIPE);
 	}

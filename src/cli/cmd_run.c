@@ -187,6 +187,10 @@ static int run_guest(struct run *r)
 		wh_vmm_machine_kill(r->machine);
 		return CLI_ERROR;
 	}
+	if (run_confine(r)) {
+		wh_vmm_machine_kill(r->machine);
+		return CLI_ERROR;
+	}
 	if (r->options.timeline) {
 		r->timeline_hook =
 			(struct wh_loop_hook){ .before_sleep = watch_timeline, .ctx = r };
@@ -217,6 +221,7 @@ static void configure(struct run *r)
 		.log = r->log,
 		.exited = guest_ended,
 		.serial = serial_text,
+		.thread_begins = run_confine_vcpu,
 		.ctx = r,
 	};
 }
@@ -248,6 +253,7 @@ int cmd_run(int argc, char **argv)
 	if (result != CLI_END)
 		return result == CLI_HELP ? CLI_OK : CLI_ERROR;
 	configure(r);
+	run_confine_begin(r, argv);
 	int status = run_image(r, argv, started);
 	machine_api_close(r);
 	if (!r->ended) { /* a guest that runs must not outlive us */

@@ -130,6 +130,7 @@ static int attach_network(struct run *r)
 	int error = wh_gateway_config_addresses(&config, &addresses, &diag);
 	if (error >= 0)
 		error = wh_gateway_new(&config, r->loop, &own.gateway, &diag);
+	r->gateway = error >= 0;
 	if (error >= 0)
 		error = attach_ports(r, addresses.guest_mac);
 	if (error >= 0)
@@ -206,6 +207,7 @@ static int prepare(struct run *r)
 					      .log = r->log,
 					      .sandbox = r->options.sandbox,
 					      .exited = ended,
+					      .thread_begins = run_confine_vcpu,
 					      .ctx = r };
 	error = wh_vmm_machine_new_solo5(&config, own.solo5, r->loop, &r->machine, &diag);
 	if (error >= 0) {
@@ -232,7 +234,7 @@ static int run_guest(struct run *r)
 		return CLI_ERROR;
 	}
 	r->console_input = NULL; /* it has none */
-	if (machine_api_start(r))
+	if (machine_api_start(r) || run_confine(r))
 		return CLI_ERROR;
 	error = wh_loop_run(r->loop);
 	if (error < 0 || !r->ended) {

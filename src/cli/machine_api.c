@@ -37,6 +37,7 @@ struct client {
 	bool listens;                       /* to events */
 	bool views, follows, types, typing; /* the console; request then holds what is typed */
 	uint64_t seen;
+	int passed; /* a descriptor that came with the request, or -1 */
 	uint32_t size;
 	char request[REQUEST_MAX + 1];
 };
@@ -113,6 +114,7 @@ int machine_api_open(struct run *r)
 		return CLI_ERROR;
 	}
 	api.run = r;
+	r->api_socket = api.socket_path;
 	return machine_console_open();
 }
 
@@ -122,6 +124,7 @@ static void drop(struct client *c)
 {
 	wh_loop_remove(api.run->loop, &c->watch);
 	wh_os_close(&c->watch.fd);
+	wh_os_close(&c->passed);
 	if (waits_for_snapshot == c)
 		waits_for_snapshot = NULL;
 	if (api.clients-- == CLIENTS_MAX)
@@ -348,7 +351,10 @@ static void put_snapshot(struct client *c, const char *body)
 	}
 	struct client *before = waits_for_snapshot;
 	waits_for_snapshot = c;
-	if (run_snapshot(api.run, path, snapshot_done, NULL, &diag) < 0) {
+	int fd =
+		c->passed; /* `wherry snapshot` opens the file itself: a confined monitor may not */
+	c->passed = -1;
+	if (run_snapshot(api.run, path, fd, snapshot_done, NULL, &diag) < 0) {
 		waits_for_snapshot = before;
 		fail(c, 409, "%s", diag.text);
 	}
@@ -569,9 +575,20 @@ static void client_ready(struct wh_loop_fd *watch, uint32_t events)
 		viewer_ready(c, events);
 		return;
 	}
-	ssize_t n = recv(watch->fd, c->request + c->size, REQUEST_MAX - c->size, MSG_DONTWAIT);
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	struct iovec to = { c->request + c->size, REQUEST_MAX - c->size };
+	struct msghdr message = { .msg_iov = &to,
+				  .msg_iovlen = 1,
+				  .msg_control = control,
+				  .msg_controllen = sizeof control };
+	ssize_t n = recvmsg(watch->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	struct cmsghdr *head = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS) {
+		wh_os_close(&c->passed); /* at most one: the buffer holds no more */
+		memcpy(&c->passed, CMSG_DATA(head), sizeof c->passed);
+	}
 	if (n <= 0 || c->listens) { /* a listener has nothing more to say */
 		drop(c);
 		return;
@@ -597,6 +614,7 @@ static void client_comes(struct wh_loop_fd *listener, uint32_t events)
 		return;
 	}
 	*c = (struct client){
+		.passed = -1,
 		.watch = { .fd = fd, .events = WH_LOOP_READ, .fn = client_ready, .ctx = c }
 	};
 	if (wh_loop_add(api.run->loop, &c->watch) < 0) {
@@ -617,7 +635,7 @@ int machine_api_start(struct run *r)
 		return CLI_ERROR;
 	}
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
-		api.client[i].watch.fd = -1;
+		api.client[i].watch.fd = api.client[i].passed = -1;
 	api.started = time(NULL);
 	api.listener.events = WH_LOOP_READ;
 	api.listener.fn = client_comes;

@@ -41,7 +41,7 @@ int machine_missing(const char *name, int error)
 	return CLI_ERROR;
 }
 
-int machine_ask(int fd, const char *method, const char *path, const char *body)
+int machine_ask(int fd, const char *method, const char *path, const char *body, int passed)
 {
 	char text[2048];
 	int n = snprintf(text, sizeof text,
@@ -49,7 +49,19 @@ int machine_ask(int fd, const char *method, const char *path, const char *body)
 			 path, strlen(body), body);
 	if (n < 0 || (size_t)n >= sizeof text)
 		return -ENAMETOOLONG;
-	return send(fd, text, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -EPIPE;
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof passed)] = { 0 };
+	struct iovec from = { text, (size_t)n };
+	struct msghdr message = { .msg_iov = &from, .msg_iovlen = 1 };
+	if (passed >= 0) {
+		message.msg_control = control;
+		message.msg_controllen = sizeof control;
+		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_RIGHTS;
+		head->cmsg_len = CMSG_LEN(sizeof passed);
+		memcpy(CMSG_DATA(head), &passed, sizeof passed);
+	}
+	return sendmsg(fd, &message, MSG_NOSIGNAL) == n ? 0 : -EPIPE;
 }
 
 int machine_answer(int fd, char *text, size_t size, const char **ret_body)

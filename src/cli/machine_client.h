@@ -16,8 +16,8 @@
 int machine_connect(const char *name);
 /* Says that it cannot be reached; returns CLI_ERROR. */
 int machine_missing(const char *name, int error);
-/* Sends a request. 0 or -errno. */
-int machine_ask(int fd, const char *method, const char *path, const char *body);
+/* Sends a request, with a descriptor unless `passed` is -1. 0 or -errno. */
+int machine_ask(int fd, const char *method, const char *path, const char *body, int passed);
 /* Reads to the end. The status and the body, borrowed from `text`; status < 0 = -errno. */
 int machine_answer(int fd, char *text, size_t size, const char **ret_body);
 

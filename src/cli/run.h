@@ -39,8 +39,11 @@ struct run_volume {
 	char name[WH_BOOT_NAME_SIZE]; /* of a store: its mount tag */
 };
 
+enum run_confine { RUN_CONFINE_ON, RUN_CONFINE_OFF, RUN_CONFINE_LOG };
+
 struct run_options {
 	enum wh_vmm_engine engine;
+	enum run_confine confine;
 	enum wh_vmm_sandbox sandbox;
 	uint64_t memory_size;
 	struct run_disk *disks; /* parsed, RUN_DISKS_MAX; NULL = none */
@@ -86,9 +89,21 @@ struct run {
 	struct wh_loop_hook timeline_hook;
 	bool asked_to_stop, timeline_shown, reply_shown;
 	bool ended, console_tty;
+	bool none_inherited;    /* no descriptors of others are left */
+	bool gateway;           /* there is one */
+	const char *api_socket; /* of a named machine, or NULL */
 	struct wh_vmm_exit how;
 	struct run_options options;
 };
+
+/* Confines this process to what the running machine needs (wherry/confine.h), when everything is open and before the
+ * loop looks at what the guest wrote. kvm: the machine's threads have confined themselves. 0 or an exit status. */
+int run_confine(struct run *r);
+/* Before anything is opened: closes what was inherited, unless an argument may name a descriptor. */
+void run_confine_begin(struct run *r, char **argv);
+/* For wh_vmm_config.thread_begins and for disks; ctx is the struct run. */
+void run_confine_vcpu(void *run);
+void run_confine_worker(void *run);
 
 /* As if this signal had come: the first one goes to the guest (kernels: presses the power button); the second one, or time,
  * ends it. */
@@ -99,8 +114,8 @@ int run_disk_parse(const char *text, struct run_disk *ret_disk);
 int run_volume_parse(const char *text, struct run_volume *ret_volume);
 int run_store_parse(const char *text, struct run_volume *ret_volume);
 
-/* Writes the machine to a new file; `done` is called then, perhaps before this returns. < 0: not begun, diag says why. */
-int run_snapshot(struct run *r, const char *path,
+/* Writes the machine to a new file, or to `fd` that somebody has opened (taken over; -1 = none); `done` is called then, perhaps before this returns. < 0: not begun, diag says why. */
+int run_snapshot(struct run *r, const char *path, int fd,
 		 void (*done)(void *ctx, int error, const struct wh_diag *diag), void *ctx,
 		 struct wh_diag *diag);
 void run_snapshot_end(void); /* the machine has ended */

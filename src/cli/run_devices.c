@@ -112,6 +112,7 @@ static int attach_network(struct run *r)
 	memcpy(config.mac, d->guest_mac, 6);
 	struct wh_gateway_config gateway = gateway_config(r);
 	int error = wh_gateway_new(&gateway, r->loop, &d->gateway, &diag);
+	r->gateway = error >= 0;
 	if (error >= 0)
 		error = wh_dev_net_new(&config, r->machine, &d->net, &diag);
 	if (error >= 0) {
@@ -136,7 +137,9 @@ static int open_disks(struct run *r)
 	r->devices->disks = calloc(o->disk_count, sizeof *r->devices->disks);
 	if (!r->devices->disks)
 		return no_memory(), CLI_ERROR;
-	struct wh_blockio_config io = { .size = sizeof io, .loop = r->loop };
+	struct wh_blockio_config io = {
+		.size = sizeof io, .loop = r->loop, .thread_begins = run_confine_worker, .ctx = r
+	};
 	if (o->disk_count && wh_blockio_new(&io, &r->devices->io, &diag) < 0) {
 		cli_error("--disk: %s", diag.text);
 		return CLI_ERROR;

@@ -36,6 +36,7 @@ enum {
 	OPT_VSOCK,
 	OPT_BALLOON,
 	OPT_SNAPSHOT,
+	OPT_CONFINE,
 };
 
 static const struct cli_option options[] = {
@@ -53,6 +54,8 @@ static const struct cli_option options[] = {
 	{ OPT_NAME, "name", 0, "NAME", "the machine's and host's name" },
 	{ OPT_FROM, "from", 0, "FILE", "go on from a snapshot, instead of an image" },
 	{ OPT_SANDBOX, "sandbox", 0, "LEVEL", "proc engine: auto, strict or minimal" },
+	{ OPT_CONFINE, "confine", 0, "on|off|log",
+	  "what the monitor gives up when all is open (default: on)" },
 	{ OPT_INITRD, "initrd", 0, "FILE", "kernels: initial RAM disk, or first module" },
 	{ OPT_APPEND, "append", 0, "TEXT", "kernels: command line (default: console=ttyS0)" },
 	{ OPT_CPUS, "cpus", 0, "N", "kernels: processors" },
@@ -376,6 +379,7 @@ static int take(struct run_options *o, int id, const char *value)
 {
 	static const char *const engines[] = { "auto", "proc", "kvm", NULL };
 	static const char *const levels[] = { "auto", "strict", "minimal", NULL };
+	static const char *const confines[] = { "on", "off", "log", NULL };
 	int choice;
 	if (id >= GATEWAY_PUBLISH)
 		return gateway_option_take(&o->gateway, id, value);
@@ -387,6 +391,10 @@ static int take(struct run_options *o, int id, const char *value)
 	case OPT_SANDBOX:
 		choice = choose(value, levels, "sandbox");
 		o->sandbox = (enum wh_vmm_sandbox)choice;
+		return choice < 0 ? choice : 0;
+	case OPT_CONFINE:
+		choice = choose(value, confines, "confine");
+		o->confine = (enum run_confine)choice;
 		return choice < 0 ? choice : 0;
 	case OPT_MEMORY:
 		return take_memory(o, value);

@@ -14,8 +14,8 @@
 #define TRY_NS 5000000u
 
 static struct {
-	struct run *run; /* NULL: none is under way */
-	bool resume;
+	struct run *run;     /* NULL: none is under way */
+	bool resume, passed; /* passed: the file is its sender's */
 	struct wh_loop_timer timer;
 	unsigned tries;
 	int fd;
@@ -44,29 +44,39 @@ static void try(struct wh_loop_timer *timer)
 				    errno);
 	go_on(r);
 	wh_os_close(&snapshot.fd);
-	if (error < 0)
+	if (error < 0 && !snapshot.passed)
 		(void)unlink(snapshot.path);
 	snapshot.run = NULL;
 	snapshot.done(snapshot.ctx, error, &diag);
 }
 
-int run_snapshot(struct run *r, const char *path,
+int run_snapshot(struct run *r, const char *path, int fd,
 		 void (*done)(void *ctx, int error, const struct wh_diag *diag), void *ctx,
 		 struct wh_diag *diag)
 {
+	int error = 0;
 	if (snapshot.run)
-		return wh_diag_set(diag, -WH_EALREADY, "another snapshot is being written");
-	if (wh_format(snapshot.path, sizeof snapshot.path, "%s", path) >= sizeof snapshot.path)
-		return wh_diag_set(diag, -WH_ENAMETOOLONG, "the path is too long");
-	snapshot.resume = !wh_vmm_machine_paused(r->machine);
-	int error = snapshot.resume ? wh_vmm_machine_pause(r->machine, true, diag) : 0;
-	if (error < 0)
+		error = wh_diag_set(diag, -WH_EALREADY, "another snapshot is being written");
+	else if (wh_format(snapshot.path, sizeof snapshot.path, "%s", path) >= sizeof snapshot.path)
+		error = wh_diag_set(diag, -WH_ENAMETOOLONG, "the path is too long");
+	else if ((snapshot.resume = !wh_vmm_machine_paused(r->machine)))
+		error = wh_vmm_machine_pause(r->machine, true, diag);
+	if (error < 0) {
+		wh_os_close(&fd);
 		return error;
-	snapshot.fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	}
+	snapshot.passed = fd >= 0;
+	snapshot.fd =
+		fd >= 0 ? fd
+			: open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (snapshot.fd < 0) {
 		error = wh_diag_set(diag, -errno,
 				    errno == EEXIST ? "%s exists already"
-						    : "%s cannot be made (errno %d)",
+				    : errno == EACCES && r->options.confine == RUN_CONFINE_ON
+					    ? "%s cannot be made: the monitor is confined; send "
+					      "the open file's descriptor along, as wherry "
+					      "snapshot does, or start with --confine off"
+					    : "%s cannot be made (errno %d)",
 				    path, errno);
 		go_on(r);
 		return error;
@@ -82,7 +92,7 @@ int run_snapshot(struct run *r, const char *path,
 
 void run_snapshot_end(void)
 {
-	if (snapshot.run)
+	if (snapshot.run && !snapshot.passed)
 		(void)unlink(snapshot.path); /* half of one is none */
 	snapshot.run = NULL;
 }

@@ -311,6 +311,7 @@ int wh_blockio_new(const struct wh_blockio_config *config, struct wh_blockio **r
 		free(e);
 		return wh_diag_set(diag, r, "no threads for disks (error %d)", -r);
 	}
+	wh_pool_thread_begins(e->pool, config->thread_begins, config->ctx);
 	r = ring_start(e, config->kind, diag);
 	if (r < 0) {
 		wh_pool_free(e->pool);

@@ -6,16 +6,58 @@
 #include <unistd.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/errors.h>
+#include <wherry/base/mem.h>
 
 #include "ring.h"
 
 #ifndef SYS_io_uring_setup /* the same on all architectures */
 #define SYS_io_uring_setup 425
 #define SYS_io_uring_enter 426
+#define SYS_io_uring_register 427
 #endif
 
 /* One mapping for both rings, an iovec that may go once submitted, no lost completions: Linux 5.5. */
 #define FEATURES (IORING_FEAT_SINGLE_MMAP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_NODROP)
+
+/* Linux 5.10; newer than some headers. */
+#define SETUP_DISABLED (1u << 6)
+#define REGISTER_RESTRICTIONS 11
+#define REGISTER_ENABLE 12
+#define RESTRICT_SQE_OP 1
+
+struct restriction {
+	uint16_t what;
+	uint8_t operation, reserved;
+	uint32_t reserved2[3];
+};
+
+/* A ring makes calls past any filter of system calls: it gets these operations and no other, for ever. */
+static int restrict_operations(int fd)
+{
+	static const struct restriction r[] = { { RESTRICT_SQE_OP, IORING_OP_READV, 0, { 0 } },
+						{ RESTRICT_SQE_OP, IORING_OP_WRITEV, 0, { 0 } },
+						{ RESTRICT_SQE_OP, IORING_OP_FSYNC, 0, { 0 } } };
+	if (syscall(SYS_io_uring_register, fd, REGISTER_RESTRICTIONS, r, WH_ARRAY_COUNT(r)) ||
+	    syscall(SYS_io_uring_register, fd, REGISTER_ENABLE, NULL, 0))
+		return -errno;
+	return 0;
+}
+
+/* Descriptor or -errno. Before Linux 5.10 it can do everything. */
+static int make(uint32_t entries, struct io_uring_params *p)
+{
+	*p = (struct io_uring_params){ .flags = IORING_SETUP_CLAMP | SETUP_DISABLED };
+	int fd = (int)syscall(SYS_io_uring_setup, entries, p);
+	if (fd < 0 && errno == EINVAL) {
+		*p = (struct io_uring_params){ .flags = IORING_SETUP_CLAMP };
+		fd = (int)syscall(SYS_io_uring_setup, entries, p);
+		return fd < 0 ? -errno : fd;
+	}
+	int error = fd < 0 ? -errno : restrict_operations(fd);
+	if (error < 0 && fd >= 0)
+		close(fd);
+	return error < 0 ? error : fd;
+}
 
 static uint32_t *at(const struct ring *r, uint32_t offset)
 {
@@ -24,11 +66,11 @@ static uint32_t *at(const struct ring *r, uint32_t offset)
 
 int ring_open(struct ring *r, uint32_t entries)
 {
-	struct io_uring_params p = { .flags = IORING_SETUP_CLAMP };
+	struct io_uring_params p;
 	*r = (struct ring){ .fd = -1 };
-	int fd = (int)syscall(SYS_io_uring_setup, entries, &p);
+	int fd = make(entries, &p);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if ((p.features & FEATURES) != FEATURES) {
 		close(fd);
 		return -WH_ENOSYS;

@@ -31,6 +31,8 @@ struct wh_pool {
 	uint32_t queue_count, idle;
 	bool ending;
 
+	void (*begins)(void *ctx); /* in each thread */
+	void *begins_ctx;
 	uint32_t threads, threads_max;
 	pthread_t thread[WH_POOL_THREADS_MAX];
 };
@@ -52,6 +54,8 @@ static void append(struct wh_list *to, struct wh_list *from)
 static void *worker(void *arg)
 {
 	struct wh_pool *p = arg;
+	if (p->begins)
+		p->begins(p->begins_ctx);
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
 		while (!p->queue_count && !p->ending) {
@@ -173,6 +177,12 @@ int wh_pool_new(struct wh_loop *loop, uint32_t threads, struct wh_pool **ret_poo
 	wh_loop_hook_add(loop, &p->hook);
 	*ret_pool = p;
 	return 0;
+}
+
+void wh_pool_thread_begins(struct wh_pool *pool, void (*fn)(void *ctx), void *ctx)
+{
+	pool->begins = fn;
+	pool->begins_ctx = ctx;
 }
 
 void wh_pool_free(struct wh_pool *pool)

@@ -353,6 +353,7 @@ static int make(const struct wh_vmm_config *config, struct wh_vmm_image *image,
 	m->loop = loop;
 	m->log = config->log;
 	m->exited = config->exited;
+	m->thread_begins = config->thread_begins;
 	m->serial = config->serial;
 	m->ctx = config->ctx;
 	m->sandbox = config->sandbox;

@@ -88,6 +88,7 @@ struct wh_vmm_machine {
 	struct wh_log log;
 	void (*exited)(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm_exit *how);
 	void (*serial)(void *ctx, struct wh_vmm_machine *machine, const char *text, size_t size);
+	void (*thread_begins)(void *ctx);
 	void *ctx;
 
 	int ram_fd;    /* sealed memfd; offset VMM_RAM_OFFSET = layout.ram_base */
@@ -110,6 +111,13 @@ struct wh_vmm_machine {
 	uint64_t started_tsc, started_ns;
 	struct wh_vmm_slot slot[WH_BOOT_DEVICES_MAX]; /* last: most of it is never touched */
 };
+
+/* First in each vCPU's thread. */
+static inline void vmm_thread_begins(const struct wh_vmm_machine *m)
+{
+	if (m->thread_begins)
+		m->thread_begins(m->ctx);
+}
 
 /* The host pointer of a guest address inside RAM that this library laid out itself. */
 static inline void *vmm_ram_at(const struct wh_vmm_machine *m, wh_gaddr address)

@@ -257,6 +257,7 @@ static void handle_exit(struct kvm *k)
 void *kvm_vcpu_main(void *ctx)
 {
 	struct kvm *k = ctx;
+	vmm_thread_begins(k->machine);
 	while (k->end == KVM_END_NONE) {
 		int r = ioctl(k->vcpu, KVM_RUN, 0);
 		if (__atomic_load_n(&k->stop, __ATOMIC_ACQUIRE)) {

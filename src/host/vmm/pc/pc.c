@@ -621,6 +621,7 @@ int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh
 	m->loop = loop;
 	m->log = config->log;
 	m->exited = config->exited;
+	m->thread_begins = config->thread_begins;
 	m->serial = config->serial;
 	m->ctx = config->ctx;
 	m->engine = &vmm_engine_pc;

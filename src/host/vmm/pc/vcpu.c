@@ -245,6 +245,7 @@ void *pc_vcpu_main(void *ctx)
 {
 	struct pc_vcpu *v = ctx;
 	struct pc *pc = v->pc;
+	vmm_thread_begins(pc->machine);
 	if (!v->index)
 		pc->control.timeline[WH_BOOT_STAGE_ENTRY] = __builtin_ia32_rdtsc();
 	while (!__atomic_load_n(&pc->stop, __ATOMIC_ACQUIRE) &&

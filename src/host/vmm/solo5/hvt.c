@@ -151,6 +151,7 @@ static void handle_exit(struct hvt *h)
 static void *vcpu_main(void *ctx)
 {
 	struct hvt *h = ctx;
+	vmm_thread_begins(h->machine);
 	while (!h->end && !__atomic_load_n(&h->stop, __ATOMIC_ACQUIRE)) {
 		if (ioctl(h->vcpu, KVM_RUN, 0) >= 0)
 			handle_exit(h);

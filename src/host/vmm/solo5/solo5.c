@@ -57,6 +57,7 @@ int wh_vmm_machine_new_solo5(const struct wh_vmm_solo5_config *config, struct wh
 	m->loop = loop;
 	m->log = config->log;
 	m->exited = config->exited;
+	m->thread_begins = config->thread_begins;
 	m->ctx = config->ctx;
 	m->sandbox = config->sandbox;
 	m->engine = hvt ? &solo5_engine_hvt : &solo5_engine_spt;

@@ -50,6 +50,9 @@ struct wh_blockio_config {
 	 * quick flushes as well, until one turns out to be slow; then the background takes
 	 * them for a while. Less work for each request; the loop may be held up once in such a while. */
 	bool eager;
+	/* Called first in each thread that is made (wherry/confine.h). Optional. */
+	void (*thread_begins)(void *ctx);
+	void *ctx;
 };
 
 /* -WH_ENOSYS (io_uring was demanded), -WH_ENOMEM, -errno; diag says which. */

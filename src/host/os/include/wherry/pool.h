@@ -33,6 +33,8 @@ struct wh_pool_job {
 
 /* threads: at most so many, 1 .. WH_POOL_THREADS_MAX. -WH_EINVAL, -WH_ENOMEM or -errno of eventfd. */
 int wh_pool_new(struct wh_loop *loop, uint32_t threads, struct wh_pool **ret_pool);
+/* Called first in each thread that is made from now on. */
+void wh_pool_thread_begins(struct wh_pool *pool, void (*fn)(void *ctx), void *ctx);
 /* Ends the threads. No job may be under way. NULL is allowed. */
 void wh_pool_free(struct wh_pool *pool);
 void wh_pool_submit(struct wh_pool *pool, struct wh_pool_job *job);

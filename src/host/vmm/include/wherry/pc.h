@@ -81,6 +81,8 @@ struct wh_vmm_pc_config {
 	/* A snapshot to go on from: processors and memory are its, kernel is NULL, and the same devices must be
 	 * attached in the same order. NULL = none. */
 	const char *from;
+	/* Called first in each thread that runs a vCPU (wherry/vmm.h). Optional. */
+	void (*thread_begins)(void *ctx);
 };
 
 int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh_vmm_kernel *kernel,

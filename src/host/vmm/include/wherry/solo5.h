@@ -85,6 +85,8 @@ struct wh_vmm_solo5_config {
 	void (*exited)(void *ctx, struct wh_vmm_machine *machine, const struct wh_vmm_exit *how);
 	void *ctx;
 	enum wh_vmm_sandbox sandbox; /* spt */
+	/* hvt: called first in the thread that runs the vCPU (wherry/vmm.h). Optional. */
+	void (*thread_begins)(void *ctx);
 };
 
 int wh_vmm_machine_new_solo5(const struct wh_vmm_solo5_config *config, struct wh_vmm_solo5 *solo5,

@@ -115,6 +115,8 @@ struct wh_vmm_config {
 	/* proc: a process made ahead, for this image and sandbox; _new takes it over, also when it
 	 * fails. NULL = make one now. */
 	struct wh_vmm_spare *spare;
+	/* kvm: called first in each thread that runs a vCPU, for a name, an affinity or a filter (wherry/confine.h). Optional. */
+	void (*thread_begins)(void *ctx);
 };
 
 /* proc: makes the process that a later guest becomes, confined and waiting, beside the
