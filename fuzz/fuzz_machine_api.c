@@ -67,7 +67,7 @@ void run_ask_to_stop(struct run *r, int signal)
 }
 
 /* Done now, refused, or done later. */
-int run_snapshot(struct run *r, const char *path,
+int run_snapshot(struct run *r, const char *path, int fd,
 		 void (*done)(void *ctx, int error, const struct wh_diag *diag), void *ctx,
 		 struct wh_diag *diag)
 {
