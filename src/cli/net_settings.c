@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /* What the command line says about the gateway of `wherry run` and `wherry net`: policy, requests of the control, and
  * the socket that takes more of them. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <wherry/base/diag.h>
 
 #include "net_control.h"
 
@@ -37,7 +38,7 @@ int net_command_take(struct net_control_options *o, const char *command, const c
 		cli_error("%s: too many options", value);
 		return CLI_BAD;
 	}
-	snprintf(line, size, "%s%s%s", command ? command : "", command ? " " : "", value);
+	wh_format(line, size, "%s%s%s", command ? command : "", command ? " " : "", value);
 	char *at = separator ? strchr(line + head, separator) : NULL;
 	if (at)
 		*at = ' ';

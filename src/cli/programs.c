@@ -5,9 +5,9 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <wherry/base/diag.h>
 #include <wherry/base/mem.h>
 
 #include "programs.h"
@@ -34,12 +34,12 @@ int program_exec(const char *verb, char **argv)
 	const char *const formats[] = { "%s/../libexec/wherry/wherry-%s", "%s/wherry-%s" };
 	own_folder(own, sizeof own);
 	for (size_t i = 0; own[0] && i < WH_ARRAY_COUNT(formats); i++) {
-		snprintf(path, sizeof path, formats[i], own, verb);
+		wh_format(path, sizeof path, formats[i], own, verb);
 		execv(path, argv);
 		if (errno != ENOENT && errno != ENOTDIR)
 			goto failed;
 	}
-	snprintf(path, sizeof path, "%s/wherry-%s", WHERRY_LIBEXEC, verb);
+	wh_format(path, sizeof path, "%s/wherry-%s", WHERRY_LIBEXEC, verb);
 	execv(path, argv);
 failed:
 	if (errno == ENOENT)

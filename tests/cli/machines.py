@@ -75,11 +75,15 @@ with tempfile.TemporaryDirectory() as folder:
                     return text.decode()
                 text += more
 
-    def api(name, request):
+    def api(name, request, fd=-1):
         with socket.socket(socket.AF_UNIX) as c:
             c.settimeout(30)
             c.connect(f"{env['WHERRY_MACHINES']}/{name}.sock")
-            c.sendall(request)
+            if fd < 0:
+                c.sendall(request)
+            else:
+                socket.send_fds(c, [request], [fd])
+                os.close(fd)
             text = b""
             while True:
                 more = c.recv(65536)
@@ -142,7 +146,8 @@ with tempfile.TemporaryDirectory() as folder:
         for path, after in (("resume", "running"), ("pause", "paused"), ("pause", "paused"), ("snapshot", "paused"), ("resume", "running")):
             body = b'{"file":"%s/order.snap"}' % folder.encode() if path == "snapshot" else b""
             check("a body of the schema", not body or fits(json.loads(body), schema["snapshot"]))
-            answer = api("web", b"PUT /v1/machine/%s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(body), body))
+            sent = os.open(f"{folder}/order.snap", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) if body else -1
+            answer = api("web", b"PUT /v1/machine/%s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(body), body), sent)
             reply = parsed(answer.split(b"\r\n\r\n", 1)[1], "machine")
             check(f"{path}: {answer}", answer.startswith(b"HTTP/1.1 200") and reply["state"] == after)
         check("a snapshot of a paused guest is one", os.path.getsize(f"{folder}/order.snap") > 4096)

@@ -311,7 +311,8 @@ static void put(struct writer *w, const void *from, size_t size)
 
 static void fill_up(struct writer *w)
 {
-	static const uint8_t zero[VMM_PAGE];
+	static const uint8_t zero[VMM_PAGE]
+		__attribute__((section(".bss.zero"))); /* not in the file */
 	put(w, zero, (size_t)(-w->at & (VMM_PAGE - 1)));
 }
 
