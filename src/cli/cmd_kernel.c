@@ -100,6 +100,10 @@ static int take_signals(struct run *r)
 
 static int check_options(const struct run_options *o)
 {
+	if (o->gdb) {
+		cli_error("--gdb is for images on the proc engine, not for kernels");
+		return CLI_ERROR;
+	}
 	if (o->engine == WH_VMM_ENGINE_PROC) {
 		cli_error("%s is a kernel, which needs the kvm engine", o->image);
 		return CLI_CANNOT_START;

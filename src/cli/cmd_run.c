@@ -27,6 +27,8 @@ static void guest_ended(void *ctx, struct wh_vmm_machine *machine, const struct 
 	struct run *r = ctx;
 	r->how = *how;
 	r->ended = true;
+	if (r->options.gdb)
+		run_gdb_ended(r);
 	wh_loop_stop(r->loop, 0);
 }
 
@@ -38,17 +40,21 @@ static void serial_text(void *ctx, struct wh_vmm_machine *machine, const char *t
 
 static void signal_came(struct wh_os_signals *signals, int signal)
 {
-	run_ask_to_stop(signals->ctx, signal);
+	if (signal == SIGCHLD)
+		run_gdb_look(signals->ctx);
+	else
+		run_ask_to_stop(signals->ctx, signal);
 }
 
 static int take_signals(struct run *r)
 {
-	static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
+	static const int stops[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
 	sigaction(SIGPIPE, &ignore, NULL); /* a closed output is an error of write */
 	r->signals.fn = signal_came;
 	r->signals.ctx = r;
-	int error = wh_os_signals_attach(&r->signals, r->loop, stops, WH_ARRAY_COUNT(stops));
+	int error = wh_os_signals_attach(&r->signals, r->loop, stops,
+					 WH_ARRAY_COUNT(stops) - !r->options.gdb);
 	if (error < 0)
 		cli_error("cannot take signals (errno %d)", -error);
 	return error;
@@ -153,7 +159,9 @@ static int make_machine(struct run *r, uint64_t started, uint64_t opened)
 	}
 	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_START, started);
 	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_IMAGE, opened);
-	status = run_devices_attach(r);
+	status = r->options.gdb ? run_gdb_open(r) : CLI_OK;
+	if (!status)
+		status = run_devices_attach(r);
 	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_MACHINE, __builtin_ia32_rdtsc());
 	return status;
 }
@@ -175,6 +183,8 @@ static int run_guest(struct run *r)
 {
 	struct wh_diag diag = { "" };
 	if (take_signals(r) < 0)
+		return CLI_ERROR;
+	if (r->options.gdb && run_gdb_start(r))
 		return CLI_ERROR;
 	int error = wh_vmm_machine_start(r->machine, &diag);
 	if (error < 0) {

@@ -59,6 +59,7 @@ struct run_options {
 	uint64_t net_rate, balloon;
 	unsigned cpus;
 	bool trace_exits;
+	const char *gdb;  /* where gdb comes from; NULL = none */
 	const char *from; /* a snapshot, instead of an image */
 	const char *image;
 	const char *const *argv; /* of the guest, argv[0] first */
@@ -104,6 +105,14 @@ void run_confine_begin(struct run *r, char **argv);
 /* For wh_vmm_config.thread_begins and for disks; ctx is the struct run. */
 void run_confine_vcpu(void *run);
 void run_confine_worker(void *run);
+
+/* --gdb, in wherry-run only (run_gdb.c): the option's value; its socket, before the console is made; before the machine
+ * starts; at SIGCHLD; when the guest has ended. 0, or an exit status or CLI_BAD. */
+int run_gdb_take(struct run_options *o, const char *value);
+int run_gdb_open(struct run *r);
+int run_gdb_start(struct run *r);
+void run_gdb_look(struct run *r);
+void run_gdb_ended(struct run *r);
 
 /* As if this signal had come: the first one goes to the guest (kernels: presses the power button); the second one, or time,
  * ends it. */

@@ -58,6 +58,10 @@ static uint32_t list(const struct run *r, struct paths *p)
 	}
 	if (run_net_elsewhere(o) || o->volume_count)
 		parts |= WH_CONFINE_LOCAL; /* sockets that exist */
+	if (o->gdb)
+		parts |= WH_CONFINE_TRACE | WH_CONFINE_LOCAL;
+	if (o->gdb && !strncmp(o->gdb, "unix:", 5))
+		allow_folder_of(p, o->gdb + 5, WH_CONFINE_REMOVE);
 	if (o->disk_count)
 		parts |= WH_CONFINE_BLOCK | WH_CONFINE_THREADS;
 	for (unsigned i = 0; i < o->volume_count; i++) {

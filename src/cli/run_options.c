@@ -37,6 +37,7 @@ enum {
 	OPT_BALLOON,
 	OPT_SNAPSHOT,
 	OPT_CONFINE,
+	OPT_GDB,
 };
 
 static const struct cli_option options[] = {
@@ -56,6 +57,8 @@ static const struct cli_option options[] = {
 	{ OPT_SANDBOX, "sandbox", 0, "LEVEL", "proc engine: auto, strict or minimal" },
 	{ OPT_CONFINE, "confine", 0, "on|off|log",
 	  "what the monitor gives up when all is open (default: on)" },
+	{ OPT_GDB, "gdb", 0, "WHERE",
+	  "let gdb debug the guest: unix:PATH, tcp:ADDRESS:PORT or stdio" },
 	{ OPT_INITRD, "initrd", 0, "FILE", "kernels: initial RAM disk, or first module" },
 	{ OPT_APPEND, "append", 0, "TEXT", "kernels: command line (default: console=ttyS0)" },
 	{ OPT_CPUS, "cpus", 0, "N", "kernels: processors" },
@@ -396,6 +399,8 @@ static int take(struct run_options *o, int id, const char *value)
 		choice = choose(value, confines, "confine");
 		o->confine = (enum run_confine)choice;
 		return choice < 0 ? choice : 0;
+	case OPT_GDB:
+		return run_gdb_take(o, value);
 	case OPT_MEMORY:
 		return take_memory(o, value);
 	case OPT_DISK:

@@ -4,7 +4,7 @@
  * that runs the code under the filter (the command line does so by default) shows when that was forgotten.
  * Both libcs' ways of making a call are named (poll and ppoll, stat and newfstatat).
  *
- * Not here, and so never again once confined: execve, fork (clone only for threads), ptrace, mount, setns, unshare,
+ * Not here, and so never again once confined: execve, fork (clone only for threads), ptrace (but a debugger's, --gdb), mount, setns, unshare,
  * chroot, setuid and relatives, prctl, seccomp, bpf, perf_event_open, keyctl, process_vm_*, userfaultfd, io_uring_setup
  * and io_uring_register, open_by_handle_at, kill, pidfd_open, mmap and mprotect with PROT_EXEC.
  */
@@ -23,6 +23,7 @@
 #define U WH_CONFINE_LOCAL
 #define T WH_CONFINE_THREADS
 #define W WH_CONFINE_WORKER
+#define D WH_CONFINE_TRACE
 
 /* Newer than some headers. */
 #ifndef SYS_io_uring_enter
@@ -96,6 +97,7 @@ const struct confine_call confine_calls[] = {
 	{ SYS_gettimeofday, L, 0 },
 	{ SYS_getrlimit, N, 0 },
 	{ SYS_getrusage, L, 0 },
+	{ SYS_ptrace, D, 0 },
 	{ SYS_getuid, L, 0 },
 	{ SYS_sigaltstack, L | V | W, 0 },
 	{ SYS_fstatfs, F, 0 },
@@ -113,7 +115,7 @@ const struct confine_call confine_calls[] = {
 	{ SYS_epoll_wait, L, 0 },
 	{ SYS_epoll_ctl, L, 0 },
 	{ SYS_tgkill, L | V | W, CONFINE_SELF },
-	{ SYS_waitid, P, 0 },
+	{ SYS_waitid, P | D, 0 },
 	{ SYS_inotify_add_watch, N, 0 },
 	{ SYS_inotify_rm_watch, N, 0 },
 	{ SYS_openat, F | N | U | K, 0 },

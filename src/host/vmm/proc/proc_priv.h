@@ -14,6 +14,7 @@ struct wh_vmm_spare {
 	bool ram_given; /* a machine owns it */
 	int image_fd;   /* borrowed; the child has a copy under this number */
 	int pidfd, doorbell;
+	int pid; /* for a tracer: the process lives until proc_reap */
 	enum wh_vmm_sandbox sandbox;
 	uint64_t image_dev, image_ino;
 	uint64_t stub_address; /* 0 = PROC_STUB_ADDRESS */

@@ -155,6 +155,7 @@ static int clone_child(struct wh_vmm_spare *p, unsigned long namespaces)
 	if (pid < 0)
 		return (int)pid;
 	p->pidfd = pidfd;
+	p->pid = (int)pid;
 	return 0;
 }
 
