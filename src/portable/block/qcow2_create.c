@@ -234,7 +234,7 @@ static int allocate_all(struct qcow2 *s)
 		count = left < slice_clusters - in_slice ? left : slice_clusters - in_slice;
 		r = qcow2_may_change(s, true);
 		if (r >= 0)
-			r = qcow2_l2_for_write(s, at);
+			r = qcow2_l2_for_write(s, at, 0);
 		if (r >= 0 && !s->data_file) {
 			r = qcow2_alloc(s, count, &cluster, &count);
 			if (r >= 0)

@@ -248,8 +248,11 @@ static int plan(struct qcow2 *s, struct wh_block_request *q, const struct qcow2_
 	bool whole = e->kind == BLOCK_PACKED || (e->has_host && !e->owned);
 	uint64_t clusters = whole || q->op != WH_BLOCK_WRITE ? 1 : QCOW2_RUN_CLUSTERS;
 	uint64_t room = (clusters << s->cluster_bits) - in_cluster;
-	int r = qcow2_l2_for_write(s, at);
-	if (r < 0)
+	bool keep = s->data_file || (e->has_host && e->owned && e->kind != BLOCK_PACKED);
+	int r = qcow2_l2_for_write(s, at, q);
+	if (r == 0 && !keep)
+		r = qcow2_alloc_ready(s, q);
+	if (r != 0)
 		return r;
 	q->run = size < room ? size : room;
 	if (q->op == WH_BLOCK_WRITE)
@@ -437,8 +440,8 @@ static int zero_clusters(struct qcow2 *s, struct wh_block_request *q, const stru
 			return r;
 		if (held(s, at >> s->cluster_bits, (at >> s->cluster_bits) + count))
 			return BLOCK_PARK;
-		r = qcow2_l2_for_write(s, at);
-		if (r >= 0)
+		r = qcow2_l2_for_write(s, at, q);
+		if (r == 0)
 			r = entries_drop(s, q, at, count, flag && (!discard || below), keep);
 		if (r != 0)
 			return r;
@@ -483,7 +486,7 @@ static int next_zero(struct qcow2 *s, struct wh_block_request *q)
 			if (r == 0 && held(s, at >> s->cluster_bits, (at >> s->cluster_bits) + 1))
 				r = BLOCK_PARK;
 			if (r == 0)
-				r = qcow2_l2_for_write(s, at);
+				r = qcow2_l2_for_write(s, at, q);
 			if (r == 0)
 				r = subs_zero(s, q, at, size);
 			if (r != 0)

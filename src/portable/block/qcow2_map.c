@@ -192,27 +192,27 @@ static int l2_fill(struct qcow2 *s, uint64_t cluster, uint64_t old)
 		return cluster < s->fresh
 			       ? block_io_now(&s->b, WH_BLOCK_IO_ZERO, host, 0, s->cluster_size)
 			       : 0;
-	uint8_t *copy = wh_alloc(s->b.alloc, s->slice_size);
+	uint8_t *copy = wh_alloc(s->b.alloc, s->cluster_size);
 	if (!copy)
 		return -WH_ENOMEM;
-	for (uint64_t at = 0; at < s->cluster_size && r >= 0; at += s->slice_size) {
-		r = block_io_now(&s->b, WH_BLOCK_IO_READ, old + at, copy, s->slice_size);
-		if (r >= 0)
-			r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, host + at, copy, s->slice_size);
-	}
-	wh_free(s->b.alloc, copy, s->slice_size);
+	r = block_io_now(&s->b, WH_BLOCK_IO_READ, old, copy, s->cluster_size);
+	if (r >= 0)
+		r = block_io_now(&s->b, WH_BLOCK_IO_WRITE, host, copy, s->cluster_size);
+	wh_free(s->b.alloc, copy, s->cluster_size);
 	return r;
 }
 
-int qcow2_l2_for_write(struct qcow2 *s, uint64_t offset)
+int qcow2_l2_for_write(struct qcow2 *s, uint64_t offset, struct wh_block_request *q)
 {
 	uint32_t l1 = l1_index(s, offset), i = l2_index(s, offset);
 	uint64_t cluster, count, old = s->l1[l1] & QCOW2_OFFSET_MASK;
 	struct qcow2_table *t;
 	if (old && s->l1[l1] & QCOW2_COPIED)
 		return 0;
-	int r = qcow2_alloc(s, 1, &cluster, &count);
-	if (r < 0)
+	int r = q ? qcow2_alloc_ready(s, q) : 0;
+	if (r == 0)
+		r = qcow2_alloc(s, 1, &cluster, &count);
+	if (r != 0)
 		return r;
 	/* Shared tables are never dirty: this is the only way to change one. */
 	r = l2_fill(s, cluster, old);

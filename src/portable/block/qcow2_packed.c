@@ -181,7 +181,7 @@ static int pack_store(struct qcow2 *s, uint64_t offset, const void *data, uint32
 	uint32_t i;
 	int r = qcow2_look_up(s, offset, s->cluster_size, 0, true, &e);
 	if (r >= 0)
-		r = qcow2_l2_for_write(s, offset);
+		r = qcow2_l2_for_write(s, offset, 0);
 	if (r >= 0)
 		r = qcow2_packed_room(s, size, &host);
 	if (r < 0)

@@ -98,6 +98,7 @@ struct qcow2_table {
 	bool loading; /* what it holds is on its way */
 	bool writing; /* it goes to the file as it is: may be looked at, stays */
 	bool again;   /* and was changed meanwhile (counts that go back) */
+	bool orphan;  /* loading, and the cache has another one of this place by now */
 	struct wh_block_io io;
 	struct wh_iov iov;
 	uint8_t data[]; /* one slice, as on disk */
@@ -278,6 +279,8 @@ int qcow2_refcount_set(struct qcow2 *s, uint64_t cluster, uint64_t count);
 uint64_t qcow2_refcount_load(const uint8_t *block, uint32_t order, uint64_t index);
 void qcow2_refcount_store(uint8_t *block, uint32_t order, uint64_t index, uint64_t count);
 uint64_t qcow2_refcount_max(const struct qcow2 *s);
+/* Before an allocation for a request: reads the counts that it begins with. 0, BLOCK_SUBMIT (then again) or BLOCK_PARK. */
+int qcow2_alloc_ready(struct qcow2 *s, struct wh_block_request *q);
 /* Gives 1..count consecutive clusters, their refcounts set to 1. -WH_ENOSPC, -errno. */
 int qcow2_alloc(struct qcow2 *s, uint64_t count, uint64_t *ret_cluster, uint64_t *ret_count);
 /* Exactly `count` in a row. */
@@ -306,8 +309,8 @@ int qcow2_look_up(struct qcow2 *s, uint64_t offset, uint64_t max, struct wh_bloc
 /* The slice for the entry of `offset`; the L2 table exists. */
 int qcow2_slice(struct qcow2 *s, uint64_t offset, struct wh_block_request *q,
 		struct qcow2_table **ret_table, uint32_t *ret_index);
-/* Makes the L2 table for `offset` exist and be this image's own. */
-int qcow2_l2_for_write(struct qcow2 *s, uint64_t offset);
+/* Makes the L2 table for `offset` exist and be this image's own. With q: 0, BLOCK_SUBMIT or BLOCK_PARK; without it at once. */
+int qcow2_l2_for_write(struct qcow2 *s, uint64_t offset, struct wh_block_request *q);
 uint64_t qcow2_entry(const struct qcow2 *s, const struct qcow2_table *t, uint32_t i);
 uint64_t qcow2_bits(const struct qcow2 *s, const struct qcow2_table *t, uint32_t i);
 void qcow2_entry_set(struct qcow2 *s, struct qcow2_table *t, uint32_t i, uint64_t entry,

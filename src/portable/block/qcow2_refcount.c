@@ -342,24 +342,36 @@ static int block_new(struct qcow2 *s, uint64_t cluster)
 	return 0;
 }
 
-/* The first free entry of a block from `i` on; none = its number of entries. */
-static int free_entry(struct qcow2 *s, uint64_t index, uint64_t i, uint64_t *ret_i)
+/* Moves the hint of a block to its first free entry (none = its number of entries), a slice at a time: what was looked at
+ * stays so when a slice must be waited for. */
+static int free_entry(struct qcow2 *s, uint64_t index, struct wh_block_request *q)
 {
 	uint32_t per_slice = s->slice_size * 8 >> s->refcount_order;
+	uint64_t i = s->rb_hint[index];
 	while (i < s->refblock_entries) {
 		struct qcow2_table *t;
 		uint64_t end = (i / per_slice + 1) * per_slice;
-		int r = qcow2_table_get(s, s->rt[index] + i / per_slice * s->slice_size, true, 0,
+		int r = qcow2_table_get(s, s->rt[index] + i / per_slice * s->slice_size, true, q,
 					&t);
-		if (r < 0)
+		if (r != 0)
 			return r;
-		for (; i < end; i++)
-			if (!qcow2_refcount_load(t->data, s->refcount_order, i % per_slice)) {
-				*ret_i = i;
-				return 0;
-			}
+		while (i < end && qcow2_refcount_load(t->data, s->refcount_order, i % per_slice))
+			i++;
+		s->rb_hint[index] = (uint32_t)i;
+		if (i < end)
+			break;
 	}
-	*ret_i = i;
+	return 0;
+}
+
+int qcow2_alloc_ready(struct qcow2 *s, struct wh_block_request *q)
+{
+	while (s->free_block < s->rt_size && s->rt[s->free_block]) {
+		int r = free_entry(s, s->free_block, q);
+		if (r != 0 || s->rb_hint[s->free_block] < s->refblock_entries)
+			return r;
+		s->free_block++;
+	}
 	return 0;
 }
 
@@ -367,7 +379,7 @@ static int free_entry(struct qcow2 *s, uint64_t index, uint64_t i, uint64_t *ret
 static int first_free(struct qcow2 *s, uint64_t *ret_cluster)
 {
 	for (;;) {
-		uint64_t index = s->free_block, i = 0;
+		uint64_t index = s->free_block;
 		if (index * s->refblock_entries > QCOW2_OFFSET_MASK >> s->cluster_bits)
 			return -WH_ENOSPC;
 		if (index >= s->rt_size || !s->rt[index]) {
@@ -376,12 +388,11 @@ static int first_free(struct qcow2 *s, uint64_t *ret_cluster)
 				return r;
 			continue;
 		}
-		int r = free_entry(s, index, s->rb_hint[index], &i);
+		int r = free_entry(s, index, 0);
 		if (r < 0)
 			return r;
-		s->rb_hint[index] = (uint32_t)i;
-		if (i < s->refblock_entries) {
-			*ret_cluster = index * s->refblock_entries + i;
+		if (s->rb_hint[index] < s->refblock_entries) {
+			*ret_cluster = index * s->refblock_entries + s->rb_hint[index];
 			return 0;
 		}
 		s->free_block++;

@@ -129,6 +129,8 @@ int qcow2_caches_init(struct qcow2 *s, uint64_t bytes)
 static void unhash(struct qcow2 *s, struct qcow2_table *t)
 {
 	struct qcow2_table **p = bucket_of(s, t->host);
+	if (t->orphan)
+		return;
 	while (*p != t)
 		p = &(*p)->chain;
 	*p = t->chain;
@@ -190,7 +192,7 @@ static struct qcow2_table *table_add(struct qcow2 *s, uint64_t host, bool refblo
 	t->s = s;
 	t->host = host;
 	t->refblock = refblock;
-	t->dirty = t->loading = t->writing = t->again = false;
+	t->dirty = t->loading = t->writing = t->again = t->orphan = false;
 	t->used = true;
 	wh_list_init(&t->dirty_node);
 	return t;
@@ -217,10 +219,9 @@ int qcow2_table_get(struct qcow2 *s, uint64_t host, bool refblock, struct wh_blo
 	}
 	if (t && q)
 		return BLOCK_PARK;
-	if (t) { /* being read for somebody else, but needed at once: read it twice. It must not be changed */
-		int r = block_io_now(&s->b, WH_BLOCK_IO_READ, host, t->data, s->slice_size);
-		*ret_table = t;
-		return r;
+	if (t) { /* being read for somebody else, but needed at once: read twice, and the other's is thrown away */
+		unhash(s, t);
+		t->orphan = true;
 	}
 	t = table_add(s, host, refblock);
 	if (!t)
@@ -266,7 +267,7 @@ int qcow2_after_table(struct wh_block *b, struct wh_block_request *q, int result
 		return qcow2_after_packed(s, q, result);
 	q->table = 0;
 	t->loading = false;
-	if (result < 0)
+	if (result < 0 || t->orphan)
 		table_remove(s, t);
 	block_unpark(q->block); /* an image below is used by nobody else */
 	if (result < 0)
