@@ -534,7 +534,7 @@ int cmd_net(int argc, char **argv)
 	status = gateway_start(n);
 	if (!status)
 		status = serve(n);
-	net_control_end();
+	gateway_options_end(n->gateway);
 	if (n->options.serve && n->gateway)
 		net_serve_end(n->options.verbose);
 	if (n->child.pid > 0 && !n->options.attach)

@@ -249,7 +249,7 @@ int run_solo5(struct run *r)
 	int status = prepare(r);
 	if (!status)
 		status = run_guest(r);
-	net_control_end();
+	gateway_options_end(own.gateway);
 	if (own.gateway && r->ended)
 		(void)wh_gateway_finish(own.gateway, FINISH_MS); /* best effort */
 	wh_vmm_machine_free(r->machine);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* --proxy and --no-proxy: the usual variables of the environment, and names of proxies; --settings. */
+/* The control and what is said through it; --proxy and --no-proxy: the usual variables of the environment, and names of
+ * proxies; --settings; --activate. */
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -10,6 +11,8 @@
 #include <strings.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <wherry/base/mem.h>
 
 #include "gateway_options.h"
 
@@ -140,8 +143,39 @@ static void activated(void *ctx, uint32_t rule)
 	_exit(CLI_NOT_FOUND);
 }
 
+/* Options that are commands of the control. */
+static const struct {
+	int id;
+	const char *command;
+	char separator;
+} command_options[] = {
+	{ GATEWAY_NAME, "dns add", '=' },
+	{ GATEWAY_LIMIT, "limits", 0 },
+	{ GATEWAY_FORWARD, "forward", 0 },
+	{ GATEWAY_SET, NULL, 0 },
+};
+
+int gateway_extra_start(const struct gateway_options *o, struct wh_gateway *gateway,
+			struct wh_loop *loop)
+{
+	return net_control_start(&o->control, gateway, loop);
+}
+
+void gateway_extra_end(void)
+{
+	net_control_end();
+}
+
 int gateway_extra_take(struct gateway_options *o, int id, const char *value)
 {
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(command_options); i++)
+		if (command_options[i].id == id)
+			return net_command_take(&o->control, command_options[i].command, value,
+						command_options[i].separator);
+	if (id == GATEWAY_CONTROL) {
+		o->control.path = value;
+		return 0;
+	}
 	if (id == GATEWAY_PROXY)
 		return proxy_take(&o->control, value);
 	if (id == GATEWAY_NO_PROXY)

@@ -33,25 +33,28 @@ static int too_many(const char *option, unsigned max)
 	return CLI_BAD;
 }
 
-/* Options that are commands of the control. */
-static const struct {
-	int id;
-	const char *command;
-	char separator;
-} command_options[] = {
-	{ GATEWAY_NAME, "dns add", '=' },
-	{ GATEWAY_LIMIT, "limits", 0 },
-	{ GATEWAY_FORWARD, "forward", 0 },
-	{ GATEWAY_SET, NULL, 0 },
-};
+static int policy_take(struct gateway_options *o, bool deny, const char *text)
+{
+	struct wh_gateway_policy policy;
+	struct wh_diag diag;
+	if (o->policy_count == WH_GATEWAY_POLICIES_MAX) {
+		cli_error("at most %u times --allow and --deny", WH_GATEWAY_POLICIES_MAX);
+		return CLI_BAD;
+	}
+	if (wh_gateway_policy_parse(text, deny, &policy, &diag) < 0) {
+		cli_error("--%s %s", deny ? "deny" : "allow", diag.text);
+		return CLI_BAD;
+	}
+	o->policy[o->policy_count++] = (struct gateway_policy){ deny, text };
+	return 0;
+}
 
 /* Options that are kept as they are, and those that are just said. false: it is none of them. */
 static bool plain_take(struct gateway_options *o, int id, const char *value)
 {
-	const char **text = id == GATEWAY_PCAP      ? &o->pcap
-			    : id == GATEWAY_SEARCH  ? &o->search
-			    : id == GATEWAY_CONTROL ? &o->control.path
-						    : NULL;
+	const char **text = id == GATEWAY_PCAP     ? &o->pcap
+			    : id == GATEWAY_SEARCH ? &o->search
+						   : NULL;
 	bool *said = id == GATEWAY_HOST_LOOPBACK ? &o->host_loopback
 		     : id == GATEWAY_NO_OUTBOUND ? &o->no_outbound
 		     : id == GATEWAY_NO_IPV6     ? &o->no_ip6
@@ -68,10 +71,6 @@ int gateway_option_take(struct gateway_options *o, int id, const char *value)
 	o->given++;
 	if (plain_take(o, id, value))
 		return 0;
-	for (unsigned i = 0; i < WH_ARRAY_COUNT(command_options); i++)
-		if (command_options[i].id == id)
-			return net_command_take(&o->control, command_options[i].command, value,
-						command_options[i].separator);
 	switch (id) {
 	case GATEWAY_PUBLISH:
 		if (o->publish_count == GATEWAY_PUBLISH_MAX)
@@ -87,13 +86,11 @@ int gateway_option_take(struct gateway_options *o, int id, const char *value)
 		if (o->ntp_count == WH_GATEWAY_NTP_MAX)
 			return too_many("ntp", WH_GATEWAY_NTP_MAX);
 		return address_take("ntp", value, &o->ntp[o->ntp_count++]);
-	case GATEWAY_PROXY:
-	case GATEWAY_NO_PROXY:
-	case GATEWAY_SETTINGS:
-	case GATEWAY_ACTIVATE:
-		return gateway_extra_take(o, id, value);
+	case GATEWAY_ALLOW:
+	case GATEWAY_DENY:
+		return policy_take(o, id == GATEWAY_DENY, value);
 	default:
-		return net_policy_take(&o->control, id == GATEWAY_DENY, value);
+		return gateway_extra_take(o, id, value);
 	}
 }
 
@@ -157,11 +154,41 @@ static int capture(const struct gateway_options *o, struct wh_gateway *gateway)
 	return CLI_ERROR;
 }
 
+static int policy_add(const struct gateway_options *o, struct wh_gateway *gateway)
+{
+	struct wh_diag diag = { "" };
+	for (unsigned i = 0; i < o->policy_count; i++) {
+		struct wh_gateway_policy policy;
+		int error = wh_gateway_policy_parse(o->policy[i].text, o->policy[i].deny, &policy,
+						    &diag);
+		if (error >= 0)
+			error = wh_gateway_policy_add(gateway, &policy, 0, NULL);
+		if (error < 0) {
+			cli_error("%s: %s", o->policy[i].text, strerror(-error));
+			return CLI_ERROR;
+		}
+	}
+	return CLI_OK;
+}
+
 int gateway_options_start(const struct gateway_options *o, struct wh_gateway *gateway,
 			  struct wh_loop *loop, bool show)
 {
 	int status = publish(o, gateway, show);
 	if (!status)
-		status = net_control_start(&o->control, gateway, loop);
+		status = policy_add(o, gateway);
+	if (!status)
+		status = gateway_extra_start(o, gateway, loop);
 	return status || !o->pcap ? status : capture(o, gateway);
+}
+
+void gateway_options_end(struct wh_gateway *gateway)
+{
+	static struct wh_gateway_published list[WH_GATEWAY_RULES_MAX];
+	gateway_extra_end();
+	uint32_t count =
+		gateway ? wh_gateway_published_list(gateway, list, WH_GATEWAY_RULES_MAX) : 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (list[i].path[0]) /* the process's end closes the others as well */
+			(void)wh_gateway_unpublish(gateway, list[i].id);
 }

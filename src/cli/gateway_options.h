@@ -73,6 +73,11 @@ enum gateway_option {
 		GATEWAY_PCAP, "pcap", 0, "FILE", "write every frame to FILE"                      \
 	}
 
+struct gateway_policy {
+	bool deny;
+	const char *text;
+};
+
 struct gateway_options {
 	unsigned given; /* how many were */
 	unsigned publish_count, dns_count, ntp_count;
@@ -82,6 +87,9 @@ struct gateway_options {
 	const char *publish[GATEWAY_PUBLISH_MAX];
 	struct wh_net_end dns[WH_GATEWAY_RESOLVERS_MAX];
 	struct wh_net_ip ntp[WH_GATEWAY_NTP_MAX];
+	unsigned policy_count;
+	struct gateway_policy
+		policy[WH_GATEWAY_POLICIES_MAX]; /* in the order of the command line */
 	struct net_control_options control;
 };
 
@@ -90,13 +98,18 @@ int gateway_option_take(struct gateway_options *o, int id, const char *value);
 /* Of the options; the rest is the caller's. */
 void gateway_options_config(const struct gateway_options *o, struct wh_gateway_config *config);
 /* Publishes, captures and carries the requests out. show: says which ports were bound. Messages are printed; an exit
- * status. net_control_end comes before the gateway is freed. */
+ * status. */
 int gateway_options_start(const struct gateway_options *o, struct wh_gateway *gateway,
 			  struct wh_loop *loop, bool show);
+/* Removes sockets that have names; before the gateway is freed. NULL = there is none. */
+void gateway_options_end(struct wh_gateway *gateway);
 
-/* --proxy, --no-proxy, --settings, --activate: they need much code (names of hosts, folders, processes), which the static command does not have.
+/* What needs much code (the control, names of hosts, folders, processes): the static command does not have it.
  * GATEWAY_ELSEWHERE: another program of the same verb has it. */
 #define GATEWAY_ELSEWHERE (-10)
 int gateway_extra_take(struct gateway_options *o, int id, const char *value);
+int gateway_extra_start(const struct gateway_options *o, struct wh_gateway *gateway,
+			struct wh_loop *loop);
+void gateway_extra_end(void);
 
 #endif

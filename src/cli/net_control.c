@@ -192,7 +192,10 @@ static const struct verb {
 	{ "forward", 1, 1, forward_show, "[ADDR:]PORT=HOST:PORT[/udp] | [ADDR:]PORT=unix:PATH" },
 	{ "unforward", 1, 1, NULL, "ID" },
 	{ "forwards", 0, 0, forward_show, "" },
-	{ "limits", 0, 8, stats_show, "[out BYTES] [in BYTES] [connects N] [flows N]" },
+	{ "limits", 0, 12, stats_show,
+	  "[guest MAC] [out BYTES] [in BYTES] [connects N] [flows N] [clients N] | guest MAC none "
+	  "| "
+	  "rule ID [flows N] [clients N]" },
 	{ "leases", 0, 3, lease_show, "[fix MAC ADDRESS | remove MAC]" },
 	{ "policy", 0, 3, policy_show,
 	  "[allow RULE [BEFORE-ID] | deny RULE [BEFORE-ID] | remove ID]" },

@@ -13,11 +13,6 @@
 
 #include "cli.h"
 
-struct net_policy {
-	bool deny;
-	const char *text;
-};
-
 #define NET_COMMANDS_MAX 256u
 
 struct net_control_options {
@@ -30,23 +25,19 @@ struct net_control_options {
 	void (*settings_free)(struct wh_gateway_settings *settings);
 	unsigned command_count;
 	char *commands[NET_COMMANDS_MAX]; /* requests that are carried out at the start */
-	unsigned policy_count;
-	struct net_policy policy[WH_GATEWAY_POLICIES_MAX]; /* in the order of the command line */
 };
 
-/* --allow, --deny. 0 or CLI_BAD, with a message. */
-int net_policy_take(struct net_control_options *o, bool deny, const char *text);
 /* An option that is a command of the control: "COMMAND VALUE", or VALUE alone when command is NULL, where the first `separator` (0 = none) in VALUE
  * becomes a blank. 0 or CLI_BAD, with a message. */
 int net_command_take(struct net_control_options *o, const char *command, const char *value,
 		     char separator);
-/* Adds the policy, carries the commands out and listens. An exit status; messages are printed. */
+/* Carries the commands out and listens. An exit status; messages are printed. */
 int net_control_start(const struct net_control_options *o, struct wh_gateway *gateway,
 		      struct wh_loop *loop);
-/* Removes the socket, and those of published ports; harmless without them. Before the gateway is freed. */
+/* Removes the socket; harmless without it. Before the gateway is freed. */
 void net_control_end(void);
 
-#define NET_CONTROL_OPERANDS_MAX 8u
+#define NET_CONTROL_OPERANDS_MAX 12u
 
 struct net_control_request {
 	const char *verb;

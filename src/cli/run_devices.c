@@ -401,7 +401,7 @@ int run_devices_attach(struct run *r)
 int run_devices_finish(struct run *r)
 {
 	int status = CLI_OK;
-	net_control_end();
+	gateway_options_end(r->devices ? r->devices->gateway : NULL);
 	if (r->devices && r->devices->gateway && r->ended)
 		(void)wh_gateway_finish(r->devices->gateway, NETWORK_FINISH_MS); /* best effort */
 	if (!r->devices || !r->devices->disks)

@@ -414,7 +414,7 @@ static const struct command {
 	{ "dns", 1, 9, control_dns },
 	{ "policy", 1, 4, control_policy },
 	{ "leases", 1, 4, control_leases },
-	{ "limits", 1, 9, control_limits },
+	{ "limits", 1, 13, control_limits },
 	{ "forward", 2, 2, control_forward },
 	{ "unforward", 2, 2, control_unforward },
 	{ "forwards", 1, 1, control_forwards },

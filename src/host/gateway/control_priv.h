@@ -8,7 +8,7 @@
 
 #include "gateway_priv.h"
 
-#define CONTROL_WORDS_MAX 9u
+#define CONTROL_WORDS_MAX 13u
 
 struct control_client {
 	struct wh_list node;

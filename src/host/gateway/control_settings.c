@@ -305,40 +305,110 @@ bool control_number_parse(const char *text, uint64_t max, uint64_t *ret_number)
 	return !*p && n <= max;
 }
 
-void control_limits(struct control_client *c, const struct control_words *w)
+static void limits_print(struct control_client *c, const uint8_t *mac,
+			 const struct wh_gateway_limits *l)
+{
+	char text[MAC_TEXT_SIZE];
+	control_print(c, "{");
+	if (mac)
+		control_print(c, "\"guest\":\"%s\",", mac_text(mac, text));
+	control_print(c, "\"out\":%llu,\"in\":%llu,\"connects\":%u,\"flows\":%u,\"clients\":%u}\n",
+		      (unsigned long long)l->rate_out, (unsigned long long)l->rate_in, l->connects,
+		      l->flows, l->clients);
+}
+
+static void limits_list(struct control_client *c)
 {
 	struct wh_gateway_limits l;
+	uint8_t mac[6];
 	wh_gateway_limits_get(c->control->gateway, &l);
-	bool good = w->count % 2;
-	for (uint32_t i = 1; good && i < w->count; i += 2) {
+	limits_print(c, NULL, &l);
+	for (uint32_t i = 0; !wh_gateway_guest_limits_get(c->control->gateway, i, mac, &l); i++)
+		limits_print(c, mac, &l);
+	control_done(c);
+}
+
+/* Pairs of words from `first` on. */
+static bool limits_parse(const struct control_words *w, uint32_t first, struct wh_gateway_limits *l)
+{
+	if (first == w->count || (w->count - first) % 2)
+		return false;
+	for (uint32_t i = first; i < w->count; i += 2) {
+		const char *word = w->at[i];
 		uint64_t n = 0;
-		bool rate = wh_streq(w->at[i], "out") || wh_streq(w->at[i], "in");
-		good = control_number_parse(w->at[i + 1], rate ? 1ull << 50 : UINT32_MAX, &n);
-		if (wh_streq(w->at[i], "out"))
-			l.rate_out = n;
-		else if (rate)
-			l.rate_in = n;
-		else if (wh_streq(w->at[i], "connects"))
-			l.connects = (uint32_t)n;
-		else if (wh_streq(w->at[i], "flows"))
-			l.flows = (uint32_t)n;
+		bool out = wh_streq(word, "out"), rate = out || wh_streq(word, "in");
+		uint32_t *number = wh_streq(word, "connects")  ? &l->connects
+				   : wh_streq(word, "flows")   ? &l->flows
+				   : wh_streq(word, "clients") ? &l->clients
+							       : NULL;
+		if ((!rate && !number) ||
+		    !control_number_parse(w->at[i + 1], rate ? 1ull << 50 : UINT32_MAX, &n))
+			return false;
+		if (rate)
+			*(out ? &l->rate_out : &l->rate_in) = n;
 		else
-			good = false;
+			*number = (uint32_t)n;
 	}
-	if (!good) {
-		control_failed(
-			c, -WH_EINVAL,
-			"limits, or limits [out BYTES] [in BYTES] [connects N] [flows N], a second "
-			"and "
-			"guest; 0 = none");
+	return true;
+}
+
+/* limits guest MAC LIMITS | none: those that are not named are as of all. */
+static int limits_guest(struct wh_gateway *gateway, const struct control_words *w)
+{
+	struct wh_gateway_limits l;
+	uint8_t mac[6], other[6];
+	wh_gateway_limits_get(gateway, &l);
+	if (w->count < 4 || !mac_parse(w->at[2], mac))
+		return -WH_EINVAL;
+	if (w->count == 4 && wh_streq(w->at[3], "none"))
+		return wh_gateway_guest_limits_set(gateway, mac, NULL);
+	struct wh_gateway_limits has;
+	for (uint32_t i = 0; !wh_gateway_guest_limits_get(gateway, i, other, &has); i++)
+		if (!memcmp(mac, other, 6))
+			l = has;
+	return limits_parse(w, 3, &l) ? wh_gateway_guest_limits_set(gateway, mac, &l) : -WH_EINVAL;
+}
+
+/* limits rule ID flows N clients N */
+static int limits_rule(struct wh_gateway *gateway, const struct control_words *w)
+{
+	struct wh_gateway_limits l = { 0 };
+	uint32_t id;
+	if (w->count < 4 || !control_id_parse(w->at[2], &id) || !limits_parse(w, 3, &l) ||
+	    l.rate_in || l.rate_out || l.connects)
+		return -WH_EINVAL;
+	const struct wh_gateway_rule_limits limits = { l.flows, l.clients };
+	return wh_gateway_rule_limits_set(gateway, id, &limits);
+}
+
+void control_limits(struct control_client *c, const struct control_words *w)
+{
+	struct wh_gateway *gateway = c->control->gateway;
+	struct wh_gateway_limits l;
+	int error = 0;
+	if (w->count == 1) {
+		limits_list(c);
 		return;
 	}
-	wh_gateway_limits_set(c->control->gateway, &l);
-	if (w->count == 1)
-		control_print(c, "{\"out\":%llu,\"in\":%llu,\"connects\":%u,\"flows\":%u}\n",
-			      (unsigned long long)l.rate_out, (unsigned long long)l.rate_in,
-			      l.connects, l.flows);
-	control_done(c);
+	wh_gateway_limits_get(gateway, &l);
+	if (wh_streq(w->at[1], "guest"))
+		error = limits_guest(gateway, w);
+	else if (wh_streq(w->at[1], "rule"))
+		error = limits_rule(gateway, w);
+	else if (limits_parse(w, 1, &l))
+		wh_gateway_limits_set(gateway, &l);
+	else
+		error = -WH_EINVAL;
+	if (!error)
+		control_done(c);
+	else
+		control_failed(c, error,
+			       error == -WH_ENOENT   ? "no published port has this id"
+			       : error == -WH_ENOSPC ? "too many guests have limits of their own"
+						     : "limits [guest MAC] [out BYTES] [in BYTES] "
+						       "[connects N] [flows N] [clients N], limits "
+						       "guest MAC none, limits rule ID [flows N] "
+						       "[clients N]; 0 = none");
 }
 
 /* ---- forwards ---- */

@@ -416,7 +416,7 @@ static void settings_take(struct wh_gateway *gateway, const struct wh_gateway_co
 		or_default(config->descriptors_reserve, WH_GATEWAY_DESCRIPTORS_RESERVE);
 	gateway->dns_timeout_ns = config->dns_timeout_ms * GATEWAY_MS;
 	gateway->dns_filter = config->dns_filter;
-	gateway->limits = config->limits;
+	wh_gateway_limits_set(gateway, &config->limits);
 	gateway->ntp_count = config->ntp_count;
 	memcpy(gateway->ntp, config->ntp, sizeof gateway->ntp);
 	gateway->resolver_count = config->resolver_count;

@@ -69,6 +69,11 @@ struct cache {
 void cache_init(struct cache *cache, const struct wh_alloc *base);
 void cache_fini(struct cache *cache);
 
+struct bucket {
+	int64_t tokens;
+	uint64_t filled_ns; /* 0 = never */
+};
+
 struct rule;
 
 struct listener {
@@ -95,7 +100,9 @@ struct rule {
 	uint64_t wait_end_ns;   /* clients that came by then wait for the guest */
 	uint32_t group;         /* id of the range's first rule */
 	uint64_t device, inode; /* of the Unix socket's file */
-	bool wildcard;          /* UDP: answers need the local address of the datagram */
+	struct wh_gateway_rule_limits limits;
+	struct bucket clients;
+	bool wildcard; /* UDP: answers need the local address of the datagram */
 	struct wh_net_end bound;
 };
 
@@ -113,11 +120,6 @@ struct lease {
 	uint64_t expires_ns;
 };
 
-struct bucket {
-	int64_t tokens;
-	uint64_t filled_ns; /* 0 = never */
-};
-
 #define GUESTS_MAX 32u
 
 /* One guest's share, see guests.c. */
@@ -126,7 +128,7 @@ struct account {
 	bool held;                              /* its frames wait for tokens */
 	uint64_t used_ns;                       /* 0 = this place is free */
 	uint32_t tcp_flows, udp_flows, pending; /* pending: of tcp_flows */
-	struct bucket out, in, connects;
+	struct bucket out, in, connects, clients;
 };
 
 struct wh_gateway {
@@ -218,6 +220,12 @@ struct wh_gateway {
 	struct wh_list watchers;          /* events.c */
 
 	struct wh_gateway_limits limits;
+	struct {
+		bool used;
+		uint8_t mac[6];
+		struct wh_gateway_limits limits;
+	} guest_limits[WH_GATEWAY_GUEST_LIMITS_MAX];
+	bool rates_limited;                      /* of anybody */
 	struct account accounts[GUESTS_MAX + 1]; /* the last one is for all others */
 	struct wh_loop_timer rate_timer;
 	bool rate_blocked; /* the stack waits for tokens */
@@ -261,6 +269,8 @@ struct account *account_of(struct wh_gateway *gateway, const uint8_t mac[6]);
 struct account *account_now(struct wh_gateway *gateway); /* of the frame that is being handed in */
 /* May it open a connection? Counts. */
 bool account_connect(struct wh_gateway *gateway, struct account *account);
+/* May a client of this rule come in? Counts. */
+bool guests_may_accept(struct wh_gateway *gateway, struct rule *rule);
 /* May it have one more UDP flow? Else it gives up one of its own. */
 bool account_may_udp(struct wh_gateway *gateway, const struct account *account);
 /* false: the frame is to be held; the port's resume follows. */
@@ -312,6 +322,7 @@ long socket_receive(struct wh_gateway *gateway, int fd, const struct wh_iov *iov
 
 /* ---- tcp.c ---- */
 
+uint32_t tcp_rule_flows(const struct wh_gateway *gateway, uint32_t rule);
 bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tuple);
 uint32_t tcp_flow_size(void);
 void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,

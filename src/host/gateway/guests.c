@@ -72,6 +72,16 @@ struct account *account_now(struct wh_gateway *gateway)
 	return account_of(gateway, mac);
 }
 
+static const struct wh_gateway_limits *limits_of(const struct wh_gateway *gateway,
+						 const struct account *a)
+{
+	for (uint32_t i = 0; i < WH_GATEWAY_GUEST_LIMITS_MAX; i++)
+		if (gateway->guest_limits[i].used &&
+		    !memcmp(gateway->guest_limits[i].mac, a->mac, 6))
+			return &gateway->guest_limits[i].limits;
+	return &gateway->limits;
+}
+
 static bool is_alone(const struct wh_gateway *gateway)
 {
 	uint32_t count = 0;
@@ -84,36 +94,66 @@ static bool is_alone(const struct wh_gateway *gateway)
 static bool has_share(const struct wh_gateway *gateway, const struct account *a, uint32_t own,
 		      uint32_t all, uint32_t max)
 {
-	const struct wh_gateway_limits *l = &gateway->limits;
+	const struct wh_gateway_limits *l = limits_of(gateway, a);
 	if (l->flows && a->tcp_flows + a->udp_flows >= l->flows)
 		return false;
 	return all < max - max / 4 || own < max / 2 || is_alone(gateway);
 }
 
-bool account_connect(struct wh_gateway *gateway, struct account *a)
+/* A bucket of one second, in thousandths of a connection. */
+static bool connection_take(struct bucket *b, uint64_t rate, uint64_t now)
 {
-	uint64_t rate = gateway->limits.connects, now = wh_loop_now(gateway->loop);
-	if (!has_share(gateway, a, a->tcp_flows, gateway->tcp_flow_count, gateway->tcp_flows_max))
-		goto refused;
 	if (!rate)
 		return true;
-	/* A bucket of one second, in thousandths of a connection. */
-	if (!a->connects.filled_ns || now - a->connects.filled_ns > GATEWAY_S) {
-		a->connects = (struct bucket){ (int64_t)rate * 1000, now };
+	if (!b->filled_ns || now - b->filled_ns > GATEWAY_S) {
+		*b = (struct bucket){ (int64_t)rate * 1000, now };
 	} else {
-		uint64_t more = (now - a->connects.filled_ns) / 1000 * rate / 1000;
+		uint64_t more = (now - b->filled_ns) / 1000 * rate / 1000;
 		if (more) {
-			a->connects.tokens += (int64_t)more;
-			a->connects.filled_ns = now;
+			b->tokens += (int64_t)more;
+			b->filled_ns = now;
 		}
-		if (a->connects.tokens > (int64_t)rate * 1000)
-			a->connects.tokens = (int64_t)rate * 1000;
+		if (b->tokens > (int64_t)rate * 1000)
+			b->tokens = (int64_t)rate * 1000;
 	}
-	if (a->connects.tokens >= 1000) {
-		a->connects.tokens -= 1000;
+	if (b->tokens < 1000)
+		return false;
+	b->tokens -= 1000;
+	return true;
+}
+
+bool account_connect(struct wh_gateway *gateway, struct account *a)
+{
+	uint64_t rate = limits_of(gateway, a)->connects, now = wh_loop_now(gateway->loop);
+	if (has_share(gateway, a, a->tcp_flows, gateway->tcp_flow_count, gateway->tcp_flows_max) &&
+	    connection_take(&a->connects, rate, now))
 		return true;
+	gateway->stats.limit_refused++;
+	return false;
+}
+
+/* Who is behind the rule: by its lease, else the guest. */
+static struct account *account_behind(struct wh_gateway *gateway, const struct rule *rule)
+{
+	const struct wh_net_ip *ip = &rule->config.guest;
+	for (uint32_t i = 0; i < WH_GATEWAY_LEASES_MAX && !wh_net_ip_is_any(ip); i++) {
+		const struct lease *l = &gateway->leases[i];
+		const struct wh_net_ip ip4 = wh_net_ip4(l->ip4), ip6 = wh_net_ip6(l->ip6);
+		if (wh_net_ip_equal(ip, &ip4) || wh_net_ip_equal(ip, &ip6))
+			return account_of(gateway, l->mac);
 	}
-refused:
+	return account_of(gateway, gateway->addresses.guest_mac);
+}
+
+bool guests_may_accept(struct wh_gateway *gateway, struct rule *rule)
+{
+	uint64_t now = wh_loop_now(gateway->loop);
+	const struct wh_gateway_rule_limits *own = &rule->limits;
+	struct account *a = account_behind(gateway, rule);
+	if ((!own->connections || tcp_rule_flows(gateway, rule->id) < own->connections) &&
+	    connection_take(&rule->clients, own->clients, now) &&
+	    connection_take(&a->clients, limits_of(gateway, a)->clients, now))
+		return true;
 	gateway->stats.limit_refused++;
 	return false;
 }
@@ -126,11 +166,12 @@ bool account_may_udp(struct wh_gateway *gateway, const struct account *a)
 bool guests_may_send(struct wh_gateway *gateway, const struct wh_net_frame *frame)
 {
 	uint8_t mac[6];
-	if (!gateway->limits.rate_out || wh_iov_read(frame->iov, frame->iov_count, 6, mac, 6) < 6)
+	if (!gateway->rates_limited || wh_iov_read(frame->iov, frame->iov_count, 6, mac, 6) < 6)
 		return true;
 	uint64_t now = wh_loop_now(gateway->loop);
 	struct account *a = account_of(gateway, mac);
-	uint64_t wait = bucket_take(&a->out, gateway->limits.rate_out, now, frame->size);
+	uint64_t rate = limits_of(gateway, a)->rate_out;
+	uint64_t wait = rate ? bucket_take(&a->out, rate, now, frame->size) : 0;
 	if (!wait)
 		return true;
 	if (!a->held)
@@ -144,12 +185,13 @@ bool guests_may_send(struct wh_gateway *gateway, const struct wh_net_frame *fram
 enum guests_verdict guests_may_get(struct wh_gateway *gateway, const struct wh_net_frame *frame)
 {
 	uint8_t mac[6];
-	if (!gateway->limits.rate_in || wh_iov_read(frame->iov, frame->iov_count, 0, mac, 6) < 6 ||
+	if (!gateway->rates_limited || wh_iov_read(frame->iov, frame->iov_count, 0, mac, 6) < 6 ||
 	    mac[0] & 1)
 		return GUESTS_PASS;
 	uint64_t now = wh_loop_now(gateway->loop);
 	struct account *a = account_of(gateway, mac);
-	uint64_t wait = bucket_take(&a->in, gateway->limits.rate_in, now, frame->size);
+	uint64_t rate = limits_of(gateway, a)->rate_in;
+	uint64_t wait = rate ? bucket_take(&a->in, rate, now, frame->size) : 0;
 	if (!wait)
 		return GUESTS_PASS;
 	if (!is_alone(gateway)) {
@@ -179,12 +221,56 @@ void guests_resume(struct wh_loop_timer *timer)
 		gateway->port->resume(gateway->port);
 }
 
+static void rates_look(struct wh_gateway *gateway)
+{
+	gateway->rates_limited = gateway->limits.rate_in || gateway->limits.rate_out;
+	for (uint32_t i = 0; i < WH_GATEWAY_GUEST_LIMITS_MAX; i++)
+		gateway->rates_limited |=
+			gateway->guest_limits[i].used && (gateway->guest_limits[i].limits.rate_in ||
+							  gateway->guest_limits[i].limits.rate_out);
+}
+
 void wh_gateway_limits_set(struct wh_gateway *gateway, const struct wh_gateway_limits *limits)
 {
 	gateway->limits = *limits;
+	rates_look(gateway);
 }
 
 void wh_gateway_limits_get(const struct wh_gateway *gateway, struct wh_gateway_limits *ret_limits)
 {
 	*ret_limits = gateway->limits;
+}
+
+int wh_gateway_guest_limits_set(struct wh_gateway *gateway, const uint8_t mac[6],
+				const struct wh_gateway_limits *limits)
+{
+	uint32_t place = WH_GATEWAY_GUEST_LIMITS_MAX;
+	for (uint32_t i = WH_GATEWAY_GUEST_LIMITS_MAX; i-- > 0;)
+		if (!gateway->guest_limits[i].used)
+			place = i;
+	for (uint32_t i = 0; i < WH_GATEWAY_GUEST_LIMITS_MAX; i++)
+		if (gateway->guest_limits[i].used && !memcmp(gateway->guest_limits[i].mac, mac, 6))
+			place = i;
+	if (place == WH_GATEWAY_GUEST_LIMITS_MAX)
+		return limits ? -WH_ENOSPC : 0;
+	gateway->guest_limits[place].used = limits != NULL;
+	if (limits) {
+		memcpy(gateway->guest_limits[place].mac, mac, 6);
+		gateway->guest_limits[place].limits = *limits;
+	}
+	rates_look(gateway);
+	return 0;
+}
+
+int wh_gateway_guest_limits_get(const struct wh_gateway *gateway, uint32_t index,
+				uint8_t ret_mac[6], struct wh_gateway_limits *ret_limits)
+{
+	for (uint32_t i = 0; i < WH_GATEWAY_GUEST_LIMITS_MAX; i++) {
+		if (!gateway->guest_limits[i].used || index--)
+			continue;
+		memcpy(ret_mac, gateway->guest_limits[i].mac, 6);
+		*ret_limits = gateway->guest_limits[i].limits;
+		return 0;
+	}
+	return -WH_ENOENT;
 }

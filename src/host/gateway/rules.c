@@ -243,6 +243,10 @@ static void accept_event(struct wh_loop_fd *watch, uint32_t events)
 			client_refuse(gateway, fd);
 			continue;
 		}
+		if (!guests_may_accept(gateway, rule)) {
+			client_refuse(gateway, fd);
+			continue;
+		}
 		activate(rule);
 		tcp_accepted(gateway, rule, fd, &client);
 	}
@@ -552,4 +556,18 @@ void rules_fini(struct wh_gateway *gateway)
 {
 	while (!wh_list_empty(&gateway->rules))
 		rule_remove(WH_LIST_ENTRY(gateway->rules.next, struct rule, node));
+}
+
+int wh_gateway_rule_limits_set(struct wh_gateway *gateway, uint32_t id,
+			       const struct wh_gateway_rule_limits *limits)
+{
+	int error = -WH_ENOENT;
+	WH_LIST_FOR_EACH(node, &gateway->rules) {
+		struct rule *rule = WH_LIST_ENTRY(node, struct rule, node);
+		if (rule->id != id && rule->group != id)
+			continue;
+		rule->limits = *limits;
+		error = 0;
+	}
+	return error;
 }

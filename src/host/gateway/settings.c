@@ -173,10 +173,16 @@ static void line_do(struct wh_gateway_settings *s, struct line *line)
 static const struct {
 	const char *line, *undo;
 } inverse[] = {
-	{ "dns add", "dns remove %2" },        { "dns forward", "dns unforward %2" },
-	{ "dns servers", "dns servers host" }, { "dns filter", "dns filter none" },
-	{ "leases fix", "leases remove %2" },  { "limits", "limits out 0 in 0 connects 0 flows 0" },
-	{ "proxy except", "proxy except ," },  { "proxy", "proxy none" },
+	{ "dns add", "dns remove %2" },
+	{ "dns forward", "dns unforward %2" },
+	{ "dns servers", "dns servers host" },
+	{ "dns filter", "dns filter none" },
+	{ "leases fix", "leases remove %2" },
+	{ "limits guest", "limits guest %2 none" },
+	{ "limits rule", "limits rule %2 flows 0 clients 0" },
+	{ "limits", "limits out 0 in 0 connects 0 flows 0 clients 0" },
+	{ "proxy except", "proxy except ," },
+	{ "proxy", "proxy none" },
 };
 
 static void line_undo(struct wh_gateway_settings *s, struct line *line)

@@ -289,9 +289,8 @@ static void flow_event(struct wh_loop_fd *watch, uint32_t events)
 
 static bool usable(const struct wh_gateway *gateway, const struct wh_net_end *client)
 {
-	const struct wh_gateway_limits *l = &gateway->limits;
 	return gateway->guest_socket && !pcap_wanted(gateway) && gateway_is_loopback(&client->ip) &&
-	       !l->rate_in && !l->rate_out; /* rates are measured in frames */
+	       !gateway->rates_limited; /* they are measured in frames */
 }
 
 /* A socket of the namespace. */

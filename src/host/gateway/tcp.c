@@ -54,7 +54,8 @@ struct tcp_flow {
 	uint64_t begun_ns, bytes_out, bytes_in;
 	uint32_t id;
 	uint8_t state;
-	bool pending; /* counted in gateway->tcp_pending or rule->waiting */
+	uint32_t rule_id; /* of its published port; 0 = none */
+	bool pending;     /* counted in gateway->tcp_pending or rule->waiting */
 	bool guest_connected;
 	bool watched;
 	bool inbound; /* a client of a published port */
@@ -524,10 +525,19 @@ static void client_give_up(struct tcp_flow *flow)
 	flow_fail_host(flow);
 }
 
+uint32_t tcp_rule_flows(const struct wh_gateway *gateway, uint32_t rule)
+{
+	uint32_t count = 0;
+	WH_LIST_FOR_EACH(node, &gateway->tcp_flows)
+		count += WH_LIST_ENTRY(node, struct tcp_flow, node)->rule_id == rule;
+	return count;
+}
+
 void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
 		  const struct wh_net_end *client)
 {
-	if (wh_net_ip_is_any(&rule->config.guest) && splice_accepted(gateway, rule, fd, client))
+	if (wh_net_ip_is_any(&rule->config.guest) && !rule->limits.connections &&
+	    splice_accepted(gateway, rule, fd, client))
 		return;
 	struct tcp_flow *flow = flow_new(gateway, fd);
 	if (!flow) {
@@ -539,6 +549,7 @@ void tcp_accepted(struct wh_gateway *gateway, struct rule *rule, int fd,
 	gateway->stats.tcp_in_accepted++;
 	flow->client = *client;
 	flow->inbound = true;
+	flow->rule_id = rule->id;
 	flow->nodelay = true; /* as its listener */
 	pending_begin(flow, rule);
 	if (guest_connect(flow))

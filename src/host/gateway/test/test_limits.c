@@ -188,6 +188,102 @@ static void shares(void)
 	world_stop(&w);
 }
 
+/* ---- clients ---- */
+
+static int client_connect(uint16_t port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK_EQ(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+	return fd;
+}
+
+static bool client_was_reset(int fd)
+{
+	char byte;
+	return recv(fd, &byte, 1, MSG_DONTWAIT) < 0 && errno == ECONNRESET;
+}
+
+static uint16_t published(uint32_t *ret_id)
+{
+	struct wh_gateway_rule rule;
+	struct wh_net_end bound;
+	struct wh_diag diag;
+	CHECK_EQ(wh_gateway_rule_parse("0:80", &rule, &diag), 0);
+	CHECK_EQ(wh_gateway_publish(w.gateway, &rule, ret_id, &bound, &diag), 0);
+	return bound.port;
+}
+
+/* Of a rule: so many at a time; of a guest: so many in a second. Others are refused, and counted. */
+static void clients_are_limited(void)
+{
+	const struct wh_gateway_rule_limits two = { .connections = 2 }, none = { 0 };
+	static struct app_listener listener;
+	int fd[5];
+	uint32_t id;
+	world_init(&w);
+	world_start(&w);
+	uint16_t port = published(&id);
+	CHECK_EQ(wh_gateway_rule_limits_set(w.gateway, id + 9, &two), -WH_ENOENT);
+	CHECK_EQ(wh_gateway_rule_limits_set(w.gateway, id, &two), 0);
+	for (int i = 0; i < 3; i++)
+		fd[i] = client_connect(port);
+	UNTIL(&w, now()->limit_refused == 1);
+	UNTIL(&w, client_was_reset(fd[2]));
+	CHECK(!client_was_reset(fd[0]) && !client_was_reset(fd[1]));
+	close(fd[0]);
+	close(fd[1]);
+	close(fd[2]);
+	UNTIL(&w, now()->tcp_flows == 0);
+	CHECK_EQ(wh_gateway_rule_limits_set(w.gateway, id, &none), 0);
+	app_listen(&listener, &w, 80);
+	struct wh_gateway_limits l = { .clients = 3 };
+	wh_gateway_limits_set(w.gateway, &l);
+	for (int i = 0; i < 5; i++)
+		fd[i] = client_connect(port);
+	UNTIL(&w, now()->limit_refused == 3);
+	UNTIL(&w, client_was_reset(fd[3]) && client_was_reset(fd[4]));
+	CHECK(!client_was_reset(fd[0]) && !client_was_reset(fd[2]));
+	for (int i = 0; i < 5; i++)
+		close(fd[i]);
+	app_unlisten(&listener);
+	world_stop(&w);
+}
+
+/* One guest has limits of its own; the others have everybody's. */
+static void limits_of_one_guest(void)
+{
+	const uint8_t a[6] = { 2, 0, 0, 0, 0, 1 }, b[6] = { 2, 0, 0, 0, 0, 2 };
+	struct wh_gateway_limits l = { .flows = 1, .connects = 1 }, got;
+	uint8_t mac[6];
+	world_init(&w);
+	world_start(&w);
+	CHECK_EQ(wh_gateway_guest_limits_set(w.gateway, a, &l), 0);
+	struct account *first = account_of(w.gateway, a), *second = account_of(w.gateway, b);
+	CHECK(account_connect(w.gateway, first) && !account_connect(w.gateway, first));
+	first->udp_flows = second->udp_flows = 1;
+	CHECK(!account_may_udp(w.gateway, first) && account_may_udp(w.gateway, second));
+	CHECK(account_connect(w.gateway, second) && account_connect(w.gateway, second));
+	CHECK_EQ(now()->limit_refused, 1);
+	CHECK(!w.gateway->rates_limited);
+	l.rate_out = 1000;
+	CHECK_EQ(wh_gateway_guest_limits_set(w.gateway, a, &l), 0);
+	CHECK(w.gateway->rates_limited);
+	CHECK_EQ(wh_gateway_guest_limits_get(w.gateway, 0, mac, &got), 0);
+	CHECK(!memcmp(mac, a, 6) && got.rate_out == 1000);
+	CHECK_EQ(wh_gateway_guest_limits_get(w.gateway, 1, mac, &got), -WH_ENOENT);
+	CHECK_EQ(wh_gateway_guest_limits_set(w.gateway, a, NULL), 0);
+	CHECK(!w.gateway->rates_limited && account_may_udp(w.gateway, first));
+	for (unsigned i = 0; i <= WH_GATEWAY_GUEST_LIMITS_MAX; i++) {
+		uint8_t many[6] = { 2, 0, 0, 0, 7, (uint8_t)i };
+		CHECK_EQ(wh_gateway_guest_limits_set(w.gateway, many, &l),
+			 i < WH_GATEWAY_GUEST_LIMITS_MAX ? 0 : -WH_ENOSPC);
+	}
+	memset(w.gateway->accounts, 0, sizeof w.gateway->accounts);
+	world_stop(&w);
+}
+
 /* ---- the host has no more descriptors ---- */
 
 static struct wh_gateway_host poor;
@@ -262,6 +358,8 @@ int main(void)
 	RUN(connections_a_second);
 	RUN(flows_of_one_guest);
 	RUN(shares);
+	RUN(clients_are_limited);
+	RUN(limits_of_one_guest);
 	RUN(out_of_descriptors);
 	return test_end();
 }

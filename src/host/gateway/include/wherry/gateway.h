@@ -84,7 +84,8 @@ enum wh_gateway_filter { WH_GATEWAY_FILTER_NONE, WH_GATEWAY_FILTER_AAAA, WH_GATE
 struct wh_gateway_limits {
 	uint64_t rate_out, rate_in; /* bytes of frames a second, out = from the guest */
 	uint32_t connects;          /* TCP connections that it may open in a second */
-	uint32_t flows; /* TCP and UDP flows that it has begun; of UDP the oldest one goes */
+	uint32_t flows;   /* TCP and UDP flows that it has begun; of UDP the oldest one goes */
+	uint32_t clients; /* TCP clients of its published ports in a second; more get RST */
 };
 
 struct wh_gateway_config {
@@ -347,6 +348,20 @@ uint32_t wh_gateway_policy_list(const struct wh_gateway *gateway,
 
 void wh_gateway_limits_set(struct wh_gateway *gateway, const struct wh_gateway_limits *limits);
 void wh_gateway_limits_get(const struct wh_gateway *gateway, struct wh_gateway_limits *ret_limits);
+
+/* Limits of one guest instead; NULL = as the others again. -WH_ENOSPC. _get: entry `index`, -WH_ENOENT: not so many. */
+#define WH_GATEWAY_GUEST_LIMITS_MAX 16u
+int wh_gateway_guest_limits_set(struct wh_gateway *gateway, const uint8_t mac[6],
+				const struct wh_gateway_limits *limits);
+int wh_gateway_guest_limits_get(const struct wh_gateway *gateway, uint32_t index,
+				uint8_t ret_mac[6], struct wh_gateway_limits *ret_limits);
+/* Of a published TCP port, of a range each port: connections at a time, and clients in a second; more get RST. 0 = no limit.
+ * -WH_ENOENT. */
+struct wh_gateway_rule_limits {
+	uint32_t connections, clients;
+};
+int wh_gateway_rule_limits_set(struct wh_gateway *gateway, uint32_t rule,
+			       const struct wh_gateway_rule_limits *limits);
 
 /* ---- Names ------------------------------------------------------------------------------- */
 
