@@ -61,11 +61,11 @@ uint64_t wh_vmm_machine_image_base(const struct wh_vmm_machine *m)
 	return 0x1000;
 }
 
-int wh_vmm_image_symbol(struct wh_vmm_image *image, uint64_t address, const char **ret_name,
+int wh_vmm_image_symbol(struct wh_vmm_image *image, uint64_t at, const char **ret_name,
 			uint64_t *ret_offset)
 {
 	*ret_name = "main";
-	*ret_offset = address;
+	*ret_offset = at;
 	return 0;
 }
 

@@ -193,7 +193,7 @@ int run_observe_image(struct run *r, int *fd)
 	r->config.observe_records = RECORDS;
 	if (o->profile) {
 		r->config.observe_flags = WH_OBSERVE_PROFILE;
-		state.profile = observe_profile_new(&state.symbols, &state.elf);
+		state.profile = observe_profile_new(o->profile, &state.symbols, &state.elf);
 		if (!state.profile)
 			return CLI_ERROR;
 	}
@@ -293,6 +293,5 @@ int run_observe_end(struct run *r)
 	drain();
 	if (!state.profile)
 		return CLI_OK;
-	return observe_profile_write(state.profile, r->options.profile,
-				     wh_vmm_machine_observe(r->machine)->lost);
+	return observe_profile_write(state.profile, wh_vmm_machine_observe(r->machine)->lost);
 }

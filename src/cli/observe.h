@@ -28,10 +28,12 @@ const char *observe_error_name(int error);
 
 /* Counts samples by stack; at the end writes folded stacks, or a flame graph when the file ends in .svg. */
 struct observe_profile;
-struct observe_profile *observe_profile_new(const struct wh_elf_symbols *symbols_of,
+/* `path` is opened at once: later the monitor may be confined. NULL after a message. */
+struct observe_profile *observe_profile_new(const char *path,
+					    const struct wh_elf_symbols *symbols_of,
 					    const struct wh_elf *elf);
 void observe_profile_add(struct observe_profile *p, const uint64_t *frames, uint32_t count,
 			 uint64_t image_base);
-int observe_profile_write(struct observe_profile *p, const char *path, uint32_t lost);
+int observe_profile_write(struct observe_profile *p, uint32_t lost);
 
 #endif

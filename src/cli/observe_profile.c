@@ -23,6 +23,8 @@ struct stack {
 };
 
 struct observe_profile {
+	const char *path;
+	FILE *to;
 	const struct wh_elf *elf;
 	const struct wh_elf_symbols *symbols;
 	struct stack *bucket[BUCKETS];
@@ -30,14 +32,20 @@ struct observe_profile {
 	uint64_t total;
 };
 
-struct observe_profile *observe_profile_new(const struct wh_elf_symbols *symbols,
+struct observe_profile *observe_profile_new(const char *path, const struct wh_elf_symbols *symbols,
 					    const struct wh_elf *elf)
 {
 	struct observe_profile *p = calloc(1, sizeof *p);
-	if (p) {
-		p->symbols = symbols;
-		p->elf = elf;
+	FILE *f = p ? fopen(path, "w") : NULL;
+	if (!f) {
+		cli_error("--profile %s: %s", path, strerror(errno));
+		free(p);
+		return NULL;
 	}
+	p->path = path;
+	p->to = f;
+	p->symbols = symbols;
+	p->elf = elf;
 	return p;
 }
 
@@ -227,14 +235,14 @@ static void write_svg(FILE *f, const struct observe_profile *p, struct stack **a
 	fputs("</svg>\n", f);
 }
 
-int observe_profile_write(struct observe_profile *p, const char *path, uint32_t lost)
+int observe_profile_write(struct observe_profile *p, uint32_t lost)
 {
+	const char *path = p->path;
 	size_t n = strlen(path);
 	struct stack **all = sorted(p);
-	FILE *f = all ? fopen(path, "w") : NULL;
-	if (!f) {
-		cli_error("--profile %s: %s", path, strerror(errno));
-		free(all);
+	FILE *f = p->to;
+	if (!all) {
+		cli_error("--profile: no memory");
 		return CLI_ERROR;
 	}
 	if (n > 4 && !strcmp(path + n - 4, ".svg"))
