@@ -158,6 +158,8 @@ static int make_machine(struct kernel_run *k)
 		.serial_room = serial_room,
 		.thread_begins = run_confine_vcpu,
 		.from = o->from,
+		.lazy = o->lazy,
+		.fetcher_begins = run_confine_fetcher,
 		.ctx = k,
 	};
 	if (wh_vmm_machine_new_pc(&config, k->kernel, r->loop, &r->machine, &diag) < 0) {

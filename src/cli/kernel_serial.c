@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,6 +20,9 @@
 #define LOG_MAGIC "WHERRYL1"
 #define LOG_HEADER 16u
 #define LOG_SIZE 65536u
+#define BEHIND_STEP 16384u
+#define BEHIND_MAX (256u << 10)
+#define FAREWELL_MS 10000 /* for a reader that takes nothing any more */
 
 static void stop_watching(struct kernel_serial *s)
 {
@@ -244,12 +249,77 @@ static void write_log(struct kernel_serial *s, const char *text, size_t size)
 	__atomic_store_n((uint64_t *)(void *)(s->log + 8), total + size, __ATOMIC_RELEASE);
 }
 
+/* Writes what is taken at once: bytes, or less than `size`. */
+static size_t write_some(struct kernel_serial *s, const char *text, size_t size, int wait_ms)
+{
+	size_t done = 0;
+	while (done < size) {
+		struct pollfd p = { .fd = s->out, .events = POLLOUT };
+		size_t n = size - done < PIPE_BUF || s->out_file ? size - done : PIPE_BUF;
+		if (!s->out_file && poll(&p, 1, wait_ms) == 0)
+			break;
+		ssize_t r = write(s->out, text + done, n);
+		if (r < 0 && errno == EAGAIN)
+			break;
+		if (r < 0 && errno != EINTR)
+			return size; /* nowhere to complain to */
+		done += r > 0 ? (size_t)r : 0;
+	}
+	return done;
+}
+
+static void out_ready(struct wh_loop_fd *watch, uint32_t events)
+{
+	struct kernel_serial *s = watch->ctx;
+	size_t n = write_some(s, s->behind, s->behind_size, 0);
+	s->behind_size -= n;
+	memmove(s->behind, s->behind + n, s->behind_size);
+	if (s->behind_size)
+		return;
+	if (s->out_watching)
+		wh_loop_remove(s->loop, watch);
+	s->out_watching = false;
+	wh_vmm_pc_serial_hold(s->machine, false);
+}
+
+static void keep_behind(struct kernel_serial *s, const char *text, size_t size)
+{
+	if (s->behind_room - s->behind_size < size) {
+		size_t room = s->behind_size + size + BEHIND_STEP;
+		char *p = room > BEHIND_MAX ? NULL : realloc(s->behind, room);
+		if (!p)
+			return; /* lost: somebody pauses over and over while nobody reads */
+		s->behind = p;
+		s->behind_room = room;
+	}
+	memcpy(s->behind + s->behind_size, text, size);
+	s->behind_size += size;
+	if (s->out_watching)
+		return;
+	s->out_watch = (struct wh_loop_fd){
+		.fd = s->out, .events = WH_LOOP_WRITE, .fn = out_ready, .ctx = s
+	};
+	s->out_watching = wh_loop_add(s->loop, &s->out_watch) >= 0;
+	s->out_file = !s->out_watching;
+	if (s->out_file)
+		out_ready(&s->out_watch, 0);
+	else
+		wh_vmm_pc_serial_hold(s->machine, true);
+}
+
+static void write_stdio(struct kernel_serial *s, const char *text, size_t size)
+{
+	size_t n = s->behind_size ? 0 : write_some(s, text, size, 0);
+	if (n < size)
+		keep_behind(s, text + n, size - n);
+}
+
 void kernel_serial_output(struct kernel_serial *s, const char *text, size_t size)
 {
 	if (s->log)
 		write_log(s, text, size);
 	if (s->stdio)
-		(void)wh_os_write_all(s->out, text, size); /* nowhere to complain to */
+		write_stdio(s, text, size);
 	else if (s->listen.ctx && s->out >= 0)
 		(void)send(s->out, text, size, MSG_NOSIGNAL); /* what does not fit is lost */
 	else if (s->out >= 0)
@@ -265,6 +335,14 @@ void kernel_serial_room(struct kernel_serial *s)
 void kernel_serial_end(struct kernel_serial *s)
 {
 	stop_watching(s);
+	if (s->out_watching) {
+		wh_loop_remove(s->loop, &s->out_watch);
+		(void)write_some(s, s->behind, s->behind_size, FAREWELL_MS);
+	}
+	s->out_watching = false;
+	free(s->behind);
+	s->behind = NULL;
+	s->behind_size = s->behind_room = 0;
 	if (s->raw)
 		(void)tcsetattr(STDIN_FILENO, TCSANOW, &s->before);
 	s->raw = false;

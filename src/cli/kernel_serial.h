@@ -11,7 +11,7 @@
  *	unix=PATH     a Unix socket that one client at a time connects to
  *	null, hvc     nowhere (hvc: the virtio console has our streams)
  *
- * With ",log=FILE" the output goes to a ring file as well (docs/spec/console-log.md). Output that nobody takes is lost but for the
+ * A reader of our standard output that is behind makes the guest wait, not the monitor. With ",log=FILE" the output goes to a ring file as well (docs/spec/console-log.md). Output that nobody takes is lost but for the
  * log: a guest never waits for a terminal that nobody has opened.
  */
 
@@ -34,6 +34,10 @@ struct kernel_serial {
 	void *ctx;
 
 	bool stdio;
+	struct wh_loop_fd out_watch; /* stdio: while its reader is behind */
+	bool out_watching, out_file; /* file: it never waits, and cannot be watched */
+	char *behind;
+	size_t behind_size, behind_room;
 	int slave;      /* pty: held open, so that a reader may come and go */
 	char path[128]; /* of link or socket, "" = none */
 	struct wh_loop_fd listen;

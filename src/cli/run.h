@@ -58,10 +58,9 @@ struct run_options {
 	const char *initrd, *append, *net, *serial, *vsock, *snapshot;
 	uint64_t net_rate, balloon;
 	unsigned cpus;
-	bool trace_exits;
-	const char *trace, *profile; /* wherry-run */
-	const char *gdb;             /* where gdb comes from; NULL = none */
-	const char *from;            /* a snapshot, instead of an image */
+	bool trace_exits, lazy;
+	const char *gdb;  /* where gdb comes from; NULL = none */
+	const char *from; /* a snapshot, instead of an image */
 	const char *image;
 	const char *const *argv; /* of the guest, argv[0] first */
 	int replaced_at;         /* the word of our own argv that this took, and what it was */
@@ -106,6 +105,7 @@ void run_confine_begin(struct run *r, char **argv);
 /* For wh_vmm_config.thread_begins and for disks; ctx is the struct run. */
 void run_confine_vcpu(void *run);
 void run_confine_worker(void *run);
+void run_confine_fetcher(void *run);
 
 /* --gdb, in wherry-run only (run_gdb.c): the option's value; its socket, before the console is made; before the machine
  * starts; at SIGCHLD; when the guest has ended. 0, or an exit status or CLI_BAD. */
@@ -154,12 +154,6 @@ int run_devices_attach(struct run *r);
 /* Brings disks to rest, for which it frees the machine. The end of the process gives back everything
  * else. CLI_OK or CLI_ERROR. */
 int run_devices_finish(struct run *r);
-
-/* observe.c, in wherry-run only: the image's file before it is used, the machine that has started, its end.
- * An exit status, after a message. */
-int run_observe_image(struct run *r, int *fd) __attribute__((weak));
-int run_observe_start(struct run *r) __attribute__((weak));
-int run_observe_end(struct run *r) __attribute__((weak));
 
 /* Tells how the guest ended, if that needs telling; returns the exit status. */
 int run_report_exit(struct run *r);

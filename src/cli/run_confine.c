@@ -156,6 +156,11 @@ void run_confine_vcpu(void *run)
 	confine_thread(run, WH_CONFINE_VCPU);
 }
 
+void run_confine_fetcher(void *run)
+{
+	confine_thread(run, WH_CONFINE_FETCH);
+}
+
 void run_confine_worker(void *run)
 {
 	confine_thread(run, WH_CONFINE_WORKER);

@@ -91,7 +91,8 @@ static int open_end(const struct run *r)
 		return connect_unix(r, where + 5);
 	if (!strncmp(where, "fd=", 3) &&
 	    cli_parse_number(where + 3, strlen(where + 3), 1u << 20, &number) >= 0 && number > 2) {
-		if (fcntl((int)number, F_GETFD) >= 0)
+		/* ours from now on: what is only inherited is closed when the monitor confines itself */
+		if (fcntl((int)number, F_SETFD, FD_CLOEXEC) >= 0)
 			return (int)number;
 		return fail(r, "no such descriptor");
 	}

@@ -10,7 +10,6 @@
 #include <wherry/pc.h>
 
 #include "programs.h"
-#include "machine_api.h"
 #include "run.h"
 
 enum {
@@ -28,8 +27,6 @@ enum {
 	OPT_APPEND,
 	OPT_CPUS,
 	OPT_TRACE_EXITS,
-	OPT_TRACE,
-	OPT_PROFILE,
 	OPT_WORKDIR,
 	OPT_HERE,
 	OPT_STORE,
@@ -41,6 +38,7 @@ enum {
 	OPT_SNAPSHOT,
 	OPT_CONFINE,
 	OPT_GDB,
+	OPT_LAZY,
 };
 
 static const struct cli_option options[] = {
@@ -57,6 +55,7 @@ static const struct cli_option options[] = {
 	  "as a program of the host: its working directory and environment" },
 	{ OPT_NAME, "name", 0, "NAME", "the machine's and host's name" },
 	{ OPT_FROM, "from", 0, "FILE", "go on from a snapshot, instead of an image" },
+	{ OPT_LAZY, "lazy", 0, NULL, "kernels, --from: read memory when it is touched" },
 	{ OPT_SANDBOX, "sandbox", 0, "LEVEL", "proc engine: auto, strict or minimal" },
 	{ OPT_CONFINE, "confine", 0, "on|off|log",
 	  "what the monitor gives up when all is open (default: on)" },
@@ -74,10 +73,6 @@ static const struct cli_option options[] = {
 	{ OPT_SNAPSHOT, "snapshot", 0, "FILE", "kernels: save the machine there at SIGUSR1" },
 	{ OPT_TRACE_EXITS, "trace-exits", 0, NULL,
 	  "kernels: count exits by cause, told at the end" },
-	{ OPT_TRACE, "trace", 0, "WHAT",
-	  "show calls: all, file, net, poll... or their names, with commas" },
-	{ OPT_PROFILE, "profile", 0, "FILE",
-	  "sample where time goes: folded stacks, or a flame graph (.svg)" },
 	{ OPT_TIMELINE, "timeline", 0, NULL, "show the stages of the start in microseconds" },
 	{ OPT_VERBOSE, "verbose", 0, NULL, "say what is done and what could not be had" },
 };
@@ -380,6 +375,9 @@ static int take_kernel(struct run_options *o, int id, const char *value)
 	case OPT_TRACE_EXITS:
 		o->trace_exits = true;
 		return 0;
+	case OPT_LAZY:
+		o->lazy = true;
+		return 0;
 	}
 	return CLI_BAD;
 }
@@ -429,14 +427,10 @@ static int take(struct run_options *o, int id, const char *value)
 		o->here = true;
 		return 0;
 	case OPT_NAME:
-		return machine_api_is_here() ? take_name(o, value) : GATEWAY_ELSEWHERE;
+		return take_name(o, value);
 	case OPT_FROM:
 		o->from = value;
 		return 0;
-	case OPT_TRACE:
-	case OPT_PROFILE:
-		*(id == OPT_TRACE ? &o->trace : &o->profile) = value;
-		return run_observe_image ? 0 : GATEWAY_ELSEWHERE;
 	case OPT_TIMELINE:
 		o->timeline = true;
 		return 0;

@@ -24,7 +24,7 @@ import tarfile
 import tempfile
 import time
 
-MODULES = ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko"]
+MODULES = ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko", "drivers/net/tun.ko"]
 # What a Linux guest inside loads, in this order; a kernel may have some of them built in.
 GUEST_MODULES = ["drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio.ko", "drivers/virtio/virtio_pci_legacy_dev.ko",
                  "drivers/virtio/virtio_pci_modern_dev.ko", "drivers/virtio/virtio_pci.ko", "net/core/failover.ko",
@@ -32,6 +32,8 @@ GUEST_MODULES = ["drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio.ko", "d
                  "drivers/char/virtio_console.ko", "drivers/char/hw_random/virtio-rng.ko", "drivers/virtio/virtio_balloon.ko",
                  "net/vmw_vsock/vsock.ko", "net/vmw_vsock/vmw_vsock_virtio_transport_common.ko",
                  "net/vmw_vsock/vmw_vsock_virtio_transport.ko", "drivers/input/evdev.ko", "drivers/acpi/button.ko"]
+# What Debian's full kernel has besides.
+FULL_MODULES = ["fs/netfs/netfs.ko", "fs/fscache/fscache.ko", "net/9p/9pnet.ko", "net/9p/9pnet_virtio.ko", "fs/9p/9p.ko"]
 CONSOLE_MARK = "@nested@"
 # One line a case on the console: "@nested@ name status milliseconds"; output comes before it.
 INIT = r"""#!/bin/busybox sh
@@ -39,7 +41,7 @@ INIT = r"""#!/bin/busybox sh
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /tmp; mount -t tmpfs tmp /tmp; mount -t devpts pts /dev/pts
 ip link set lo up
-for m in irqbypass kvm kvm-amd; do insmod /lib/$m.ko || echo "@nested@ insmod-$m 1 0"; done
+for m in irqbypass kvm kvm-amd tun; do insmod /lib/$m.ko || echo "@nested@ insmod-$m 1 0"; done
 export PATH=/bin HOME=/tmp WHERRY_NESTED=1
 cd /cases
 for c in $(cat /cases/list); do
@@ -100,7 +102,7 @@ def unpack(deb, cache, modules, optional=()):
         raise OSError(f"the kernel package lacks {', '.join(sorted(wanted)) or 'its end'}")
 
 
-def kernel(cache, modules=MODULES, optional=()):
+def kernel(cache, modules=MODULES, optional=(), meta="linux-image-cloud-amd64"):
     """Paths of vmlinuz and the modules, fetched on first use; a cache is for one list of modules. What is there of the
     optional ones lies beside them."""
     done = os.path.join(cache, f"complete{len(optional) or ''}")
@@ -112,14 +114,14 @@ def kernel(cache, modules=MODULES, optional=()):
         shutil.rmtree(cache, ignore_errors=True)
         os.makedirs(cache)
         try:
-            depends = run(["apt-cache", "depends", "linux-image-cloud-amd64"])
+            depends = run(["apt-cache", "depends", meta])
             package = re.search(r"Depends: (linux-image-\S+)", depends).group(1)
             run(["apt-get", "-o", "APT::Sandbox::User=", "download", package], cwd=cache)
             [deb] = glob.glob(os.path.join(cache, "*.deb"))
             unpack(deb, cache, modules, optional)
             os.unlink(deb)
         except (subprocess.CalledProcessError, OSError, ValueError, AttributeError) as e:
-            skip(f"no Debian cloud kernel: {getattr(e, 'stderr', '') or e}".strip())
+            skip(f"no {meta}: {getattr(e, 'stderr', '') or e}".strip())
         open(done, "w").close()
     return result
 
@@ -162,7 +164,7 @@ def guest_initramfs(cache, files, cases):
     for folder in ("proc", "sys", "dev", "tmp", "etc", "mnt"):
         a.folder(folder)
     a.file("init", GUEST_INIT.encode())
-    order = [n for n in map(os.path.basename, GUEST_MODULES) if os.path.exists(os.path.join(cache, n))]
+    order = [n for n in map(os.path.basename, GUEST_MODULES + FULL_MODULES) if os.path.exists(os.path.join(cache, n))]
     a.file("lib/order", "\n".join(order).encode())
     for source, target in [("/bin/busybox", "bin/busybox")] + [(os.path.join(cache, n), "lib/" + n) for n in order] + files:
         with open(source, "rb") as f:
@@ -219,6 +221,8 @@ def main():
     p.add_argument("--guest-file", action="append", default=[], help="HOST[:GUEST], for the Linux guest inside")
     p.add_argument("--guest-case", action="append", default=[], help="script that the Linux guest inside can run; "
                    "with any of them /linux/vmlinuz and /linux/initrd are there")
+    p.add_argument("--full", action="store_true", help="the same with Debian's full kernel, as /linux/vmlinuz-full and "
+                   "initrd-full; without them where it is not to be had")
     p.add_argument("--qemu", action="append", default=[], help="another argument for QEMU")
     p.add_argument("--memory", type=int, default=768)
     p.add_argument("--timeout", type=int, default=240)
@@ -236,6 +240,13 @@ def main():
     if args.guest_case:
         files += [(vmlinuz, "linux/vmlinuz")]
         more += [("linux/initrd", guest_initramfs(args.cache, guest_files, args.guest_case))]
+    if args.full:
+        try:
+            full, _ = kernel(args.cache + "-full", [], GUEST_MODULES + FULL_MODULES, "linux-image-amd64")
+            files += [(full, "linux/vmlinuz-full")]
+            more += [("linux/initrd-full", guest_initramfs(args.cache + "-full", guest_files, args.guest_case))]
+        except SystemExit:
+            pass  # it said why
     archive, names = initramfs(modules, files, args.cases, more)
     begin = time.monotonic()
     output = boot(vmlinuz, archive, args.memory, args.timeout, args.qemu)

@@ -231,6 +231,25 @@ static void fill_console(void)
 	halt(9);
 }
 
+/* What a block costs: wherry run --disk data=FILE spt-guest -- B */
+static void measure(const struct info *info)
+{
+	uint64_t before[2] = { 0, 0 }, after[2] = { 0, 0 };
+	char text[] = "         ns a read\n";
+	int fd = number_of(info, 1);
+	const int reads = 20000;
+	call(CALL_CLOCK, 1, (long)before, 0, 0, 0, 0);
+	for (int i = 0; i < reads; i++)
+		call(CALL_PREAD, fd, (long)buffer, 512, i % 128 * 512, 0, 0);
+	call(CALL_CLOCK, 1, (long)after, 0, 0, 0, 0);
+	uint64_t ns = (after[0] - before[0]) * 1000000000u + after[1] - before[1];
+	ns /= (uint64_t)reads;
+	for (int i = 7; i >= 0 && ns; i--, ns /= 10)
+		text[i] = (char)('0' + ns % 10);
+	say(text);
+	halt(0);
+}
+
 void start(const struct info *info);
 __attribute__((section(".text.start"))) void start(const struct info *info)
 {
@@ -238,6 +257,10 @@ __attribute__((section(".text.start"))) void start(const struct info *info)
 	uint64_t clock[2] = { 0, 0 };
 	if (line[0] == 'A')
 		attack(info, line[1]);
+	if (line[0] == 'Q')
+		halt(5);
+	if (line[0] == 'B')
+		measure(info);
 	if (line[0] == 'F')
 		fill_console();
 	say("hello from spt\n");

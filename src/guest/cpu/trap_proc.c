@@ -10,7 +10,6 @@
 #include <kern/fault.h>
 #include <kern/plat.h>
 #include <kern/preempt.h>
-#include <kern/trace.h>
 
 struct host_siginfo {
 	int32_t signo, error, code, pad;
@@ -27,7 +26,6 @@ void wh_trap_entry(int signo, struct host_siginfo *info, struct kern_context *co
 		return;
 	}
 	if (signo == WH_BOOT_TICK_SIGNAL) {
-		kern_trace_sample(context);
 		if (kern_preempt_tick)
 			kern_preempt_tick(context);
 		return;

@@ -27,6 +27,7 @@
 #endif
 
 #define KVM_IOCTL_TYPE 0xaeu
+#define FAULT_IOCTL_TYPE 0xaau  /* userfaultfd's */
 #define NOTIFY_IOCTL_TYPE 0x21u /* seccomp's questions: Solo5 spt guests */
 
 /* asm-generic/ioctls.h, linux/sockios.h: TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCOUTQ (SIOCOUTQ), TIOCGWINSZ, FIONREAD,
@@ -92,6 +93,8 @@ static void check_ioctl(struct writer *w)
 		when(w, BPF_JEQ, KVM_IOCTL_TYPE << 8, TO_ALLOW);
 	if (w->parts & WH_CONFINE_PROC)
 		when(w, BPF_JEQ, NOTIFY_IOCTL_TYPE << 8, TO_ALLOW);
+	if (w->parts & WH_CONFINE_FETCH)
+		when(w, BPF_JEQ, FAULT_IOCTL_TYPE << 8, TO_ALLOW);
 	when(w, BPF_JGE, 0, TO_REFUSE);
 }
 

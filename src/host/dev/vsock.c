@@ -475,13 +475,22 @@ static void somebody_connects(struct wh_loop_fd *watch, uint32_t events)
 
 /* ---- packets from the guest ---- */
 
+/* Where somebody listens for the guest's connections to this port; false = the name is too long. */
+static bool name_port(const struct wh_dev_vsock *s, uint32_t port, char *to, size_t size)
+{
+	char hex[9] = "";
+	for (int i = 0; i < 8; i++)
+		hex[i] = "0123456789abcdef"[port >> (28 - 4 * i) & 15];
+	size_t n = s->folder ? wh_format(to, size, "%s/00000002.%s", s->path, hex)
+			     : wh_format(to, size, "%s_%u", s->path, port);
+	return n < size;
+}
+
 static void guest_connects(struct wh_dev_vsock *s, const struct packet *p)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 	int fd = -1;
-	if (s->path[0] &&
-	    wh_format(to.sun_path, sizeof to.sun_path, s->folder ? "%s/00000002.%08x" : "%s_%u",
-		      s->path, p->dst_port) < sizeof to.sun_path)
+	if (s->path[0] && name_port(s, p->dst_port, to.sun_path, sizeof to.sun_path))
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to))
 		wh_os_close(&fd);

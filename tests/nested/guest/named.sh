@@ -23,7 +23,6 @@ now)
 button)
 	killall dd ping 2>/dev/null
 	kill $loads
-	echo @ready@
 	sock button || exit 1
 	echo "@button@" ;;
 esac

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <kern/mem.h>
-#include <kern/observe.h>
 #include <kern/plat.h>
 #include <kern/sched.h>
 #include <kern/signal.h>
@@ -269,14 +268,4 @@ uint32_t wh_signal_work;
 bool kern_signal_again_slow(long result)
 {
 	return false;
-}
-
-/* --- kern/observe.h: nobody looks --- */
-
-void kern_observer_add(struct kern_observer *o)
-{
-}
-
-void kern_observe_put(const char *format, ...)
-{
 }

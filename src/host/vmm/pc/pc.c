@@ -162,7 +162,9 @@ static int make_memory(struct pc *pc, struct wh_diag *diag)
 {
 	struct wh_vmm_machine *m = pc->machine;
 	uint64_t size = m->layout.ram_size;
-	int error = pc->from.cpus ? pc_snapshot_map(&pc->from, m, diag) : vmm_ram_map(m, diag);
+	int error = !pc->from.cpus   ? vmm_ram_map(m, diag)
+		    : pc->wants_lazy ? pc_lazy_new(&pc->from, m, &pc->lazy, diag)
+				     : pc_snapshot_map(&pc->from, m, diag);
 	if (error < 0)
 		return error;
 	pc->low_size = size < PC_BAR_BASE ? size : PC_BAR_BASE;
@@ -287,17 +289,28 @@ static void answer(struct pc *pc, struct pc_mail *mail)
 		syscall(SYS_futex, &mail->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+/* A guest that stands still or ends gets rid of what it has in hand in any case. */
+static bool serial_is_held(const struct pc *pc)
+{
+	return pc->serial_held && !__atomic_load_n(&pc->pause, __ATOMIC_ACQUIRE) &&
+	       !__atomic_load_n(&pc->end, __ATOMIC_ACQUIRE);
+}
+
 /* Hands over what the guest wrote, and says that there is room for input. */
 static void serve_serial(struct pc *pc)
 {
 	struct wh_vmm_machine *m = pc->machine;
 	char text[PC_UART_OUTPUT];
+	bool held = serial_is_held(pc);
 	pthread_mutex_lock(&pc->lock);
-	uint32_t size = pc->uart.output_count;
+	uint32_t size = held ? 0 : pc->uart.output_count;
 	bool room = pc->uart.room;
 	memcpy(text, pc->uart.output, size);
-	pc->uart.output_count = 0;
-	pc->uart.told = pc->uart.room = false;
+	if (!held) {
+		pc->uart.output_count = 0;
+		pc->uart.told = false; /* held: it need not tell again */
+	}
+	pc->uart.room = false;
 	pthread_mutex_unlock(&pc->lock);
 	if (size && m->serial)
 		m->serial(m->ctx, m, text, size);
@@ -313,6 +326,8 @@ static bool answer_if_asked(struct pc *pc)
 		uint32_t state = __atomic_load_n(&mail->state, __ATOMIC_ACQUIRE);
 		if (state != PC_MAIL_ASKED && state != PC_MAIL_ASKED_ASLEEP)
 			continue;
+		if (mail->kind == PC_MAIL_SERIAL && serial_is_held(pc))
+			continue; /* the guest waits for whoever reads */
 		any = true;
 		if (mail->kind == PC_MAIL_SERIAL)
 			serve_serial(pc);
@@ -531,6 +546,7 @@ static void pc_fini(struct wh_vmm_machine *m)
 	for (size_t i = 0; i < WH_ARRAY_COUNT(pc->function); i++)
 		free(pc->function[i].msix);
 	pthread_mutex_destroy(&pc->lock);
+	pc_lazy_free(pc->lazy);
 	pc_snapshot_close(&pc->from);
 	free(pc->queues);
 	free(pc->vcpu);
@@ -590,6 +606,8 @@ static int make_state(struct wh_vmm_machine *m, const struct wh_vmm_pc_config *c
 	}
 	pthread_mutex_init(&pc->lock, NULL);
 	pc->serial_room = config->serial_room;
+	pc->wants_lazy = config->lazy;
+	pc->fetcher_begins = config->fetcher_begins;
 	m->info = &pc->info;
 	m->control = &pc->control;
 	pc->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -644,6 +662,16 @@ int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh
 	}
 	*ret_machine = m;
 	return 0;
+}
+
+void wh_vmm_pc_serial_hold(struct wh_vmm_machine *machine, bool on)
+{
+	struct pc *pc = pc_of(machine);
+	pc->serial_held = on;
+	if (on)
+		return;
+	serve_serial(pc);
+	pc_answer_all(pc);
 }
 
 size_t wh_vmm_pc_serial_input(struct wh_vmm_machine *machine, const char *text, size_t size)

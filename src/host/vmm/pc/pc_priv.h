@@ -177,7 +177,7 @@ struct pc {
 	/* The loop's. */
 	struct wh_loop_fd event_watch;
 	struct wh_loop_hook hook;
-	bool watching;
+	bool watching, serial_held;
 	struct pc_queue_watch *queues;
 	uint32_t queue_count;
 	uint32_t loop_sleeping;
@@ -185,7 +185,10 @@ struct pc {
 	bool stop;
 	uint32_t pause;          /* futex word: vCPUs stand still */
 	struct pc_snapshot from; /* cpus 0: none */
-	uint32_t end;            /* enum pc_end: set once, by whoever is first */
+	struct pc_lazy *lazy;    /* NULL = RAM is mapped */
+	bool wants_lazy;
+	void (*fetcher_begins)(void *ctx);
+	uint32_t end; /* enum pc_end: set once, by whoever is first */
 	uint32_t threads_left;
 	struct wh_boot_info info; /* what machine.c fills in for images */
 	struct wh_boot_control control;
@@ -220,6 +223,13 @@ int pc_snapshot_open(const char *path, struct pc_snapshot *s, struct wh_diag *di
 int pc_snapshot_map(const struct pc_snapshot *s, struct wh_vmm_machine *m, struct wh_diag *diag);
 int pc_state_restore(struct pc *pc, const struct pc_snapshot *s, struct wh_diag *diag);
 void pc_snapshot_close(struct pc_snapshot *s);
+
+/* lazy.c: RAM that is read when it is touched; m->ram is set. *ret_lazy is to be freed after an error, too, but after all threads
+ * that touch RAM have ended. */
+struct pc_lazy;
+int pc_lazy_new(const struct pc_snapshot *s, struct wh_vmm_machine *m, struct pc_lazy **ret_lazy,
+		struct wh_diag *diag);
+void pc_lazy_free(struct pc_lazy *lazy);
 
 /* cpuid.c: completes what kvm supports for one of `cpus` processors; returns the new count, at most
  * PC_CPUID_MAX. */

@@ -44,8 +44,9 @@ enum wh_confine_part {
 	WH_CONFINE_THREADS = 1u << 8, /* makes threads */
 	WH_CONFINE_WORKER = 1u << 9,  /* a thread that does transfers of disks for a loop */
 	WH_CONFINE_TRACE = 1u << 10,  /* debugs a guest of the proc engine */
+	WH_CONFINE_FETCH = 1u << 11,  /* a thread that brings a snapshot's memory (userfaultfd) */
 };
-#define WH_CONFINE_PARTS 11u
+#define WH_CONFINE_PARTS 12u
 
 enum wh_confine_violation {
 	WH_CONFINE_KILL, /* the process ends by SIGSYS */

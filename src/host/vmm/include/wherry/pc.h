@@ -83,6 +83,11 @@ struct wh_vmm_pc_config {
 	const char *from;
 	/* Called first in each thread that runs a vCPU (wherry/vmm.h). Optional. */
 	void (*thread_begins)(void *ctx);
+	/* With `from`: memory is read when it is touched (userfaultfd) instead of being mapped; a right that the host must
+	 * grant. -WH_EPERM where it does not. */
+	bool lazy;
+	/* As thread_begins, in the thread that reads the file then. */
+	void (*fetcher_begins)(void *ctx);
 };
 
 int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh_vmm_kernel *kernel,
@@ -94,6 +99,9 @@ int wh_vmm_machine_new_pc(const struct wh_vmm_pc_config *config, const struct wh
  * ones. */
 bool wh_vmm_pc_is_snapshot(const char *path); /* by its first bytes */
 
+/* Whoever takes the serial port's output is behind: the guest waits when its 4 KiB are full, until it is let go. A guest that is
+ * paused, or ends, hands over what it has all the same. May be called from config.serial. */
+void wh_vmm_pc_serial_hold(struct wh_vmm_machine *machine, bool on);
 /* Gives bytes to the guest's serial port; returns how many were taken. */
 size_t wh_vmm_pc_serial_input(struct wh_vmm_machine *machine, const char *text, size_t size);
 
