@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 # A reader that does not read: the guest waits, the monitor does not, and nothing is lost.
-# TIMEOUT=200
+# TIMEOUT=400
 failed=0
 mkdir -p /tmp/sm
 chmod 700 /tmp/sm

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 # Network ends of kernels besides the gateway: a tap, QEMU's stream by a path and by an inherited descriptor; vsock in HyperKit's folder.
-# TIMEOUT=200
+# TIMEOUT=400
 failed=0
 check()
 {

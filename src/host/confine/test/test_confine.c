@@ -376,6 +376,19 @@ static void bad_config(void)
 	CHECK_EQ(wh_confine_process(&config, &missing, &diag), -WH_EINVAL);
 }
 
+/* What src/host/dev/hostdir.c calls, without help of an engine's part. */
+static void shares_folders_with_any_guest(void)
+{
+	static const int calls[] = { SYS_openat2,    SYS_preadv,     SYS_pwritev,   SYS_getdents64,
+				     SYS_readlinkat, SYS_symlinkat,  SYS_linkat,    SYS_mkdirat,
+				     SYS_renameat,   SYS_unlinkat,   SYS_utimensat, SYS_ftruncate,
+				     SYS_fsync,      SYS_fdatasync,  SYS_fstatfs,   SYS_fstat,
+				     SYS_lseek,      SYS_newfstatat, SYS_fcntl,     SYS_close };
+	for (size_t i = 0; i < WH_ARRAY_COUNT(calls); i++)
+		if (!wh_confine_allows(WH_CONFINE_LOOP | WH_CONFINE_FILES, calls[i]))
+			test_fail(__FILE__, __LINE__, "call %d is refused", calls[i]);
+}
+
 int main(void)
 {
 	char path[128];
@@ -395,5 +408,6 @@ int main(void)
 	RUN(threads);
 	unlink(path);
 	rmdir(folder);
+	RUN(shares_folders_with_any_guest);
 	return test_end();
 }
