@@ -15,6 +15,7 @@
 #include "programs.h"
 #include "machine_api.h"
 #include "run.h"
+#include "settings_store.h"
 
 static void log_line(void *ctx, enum wh_log_level level, const char *subsystem,
 		     unsigned long long id, const char *text)
@@ -260,6 +261,8 @@ int cmd_run(int argc, char **argv)
 	static struct run run; /* one per process */
 	struct run *r = &run;
 	uint64_t started = __builtin_ia32_rdtsc();
+	if (settings_expand(&argc, &argv))
+		return CLI_ERROR;
 	int result = run_options_read(&r->options, argc, argv);
 	if (result != CLI_END)
 		return result == CLI_HELP ? CLI_OK : CLI_ERROR;

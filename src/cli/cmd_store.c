@@ -28,7 +28,8 @@ enum {
 
 static const struct cli_option options[] = {
 	{ OPTION_MESSAGE, "message", 'm', "TEXT", "put, rm, merge: the commit's message" },
-	{ OPTION_DELETE, "delete", 'd', NULL, "branch: delete it" },
+	{ OPTION_DELETE, "delete", 'd', NULL,
+	  "branch: delete it; export -f: empty the folder at the end" },
 	{ OPTION_LISTEN, "listen", 'l', "WHERE",
 	  "serve: unix:PATH, tcp:HOST:PORT, vsock:[CID:]PORT, fd:N, git:HOST:PORT or "
 	  "http:HOST:PORT" },

@@ -15,6 +15,7 @@
 #include <wherry/base/mem.h>
 
 #include "gateway_options.h"
+#include "settings_store.h"
 
 #define URL_SIZE 480 /* a request of the control has room for it */
 
@@ -185,6 +186,8 @@ int gateway_extra_take(struct gateway_options *o, int id, const char *value)
 		o->activated = activated;
 		return 0;
 	}
+	if (settings_in_store(value) && !(value = settings_export(value)))
+		return CLI_ERROR;
 	o->control.settings = value;
 	o->control.settings_new = wh_gateway_settings_new;
 	o->control.settings_free = wh_gateway_settings_free;

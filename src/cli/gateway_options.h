@@ -63,7 +63,7 @@ enum gateway_option {
 		  "domains, addresses, networks that go past it" },                               \
 		{ GATEWAY_LIMIT, "limit", 0, "LIMITS",                                            \
 		  "of each guest: out|in BYTES a second, connects|flows N" },                     \
-		{ GATEWAY_SETTINGS, "settings", 0, "FOLDER",                                      \
+		{ GATEWAY_SETTINGS, "settings", 0, "FOLDER|REPO@BRANCH",                          \
 		  "files of requests like --set's, followed as they change" },                    \
 		{ GATEWAY_SET, "set", 0, "REQUEST",                                               \
 		  "do this at the start, e.g. 'dns forward corp.test 10.1.1.1'" },                \

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <wherry/base/errors.h>
 #include <wherry/base/mem.h>
@@ -147,21 +148,35 @@ int store_export(struct store_arguments *a)
 		r = -errno;
 	if (r >= 0)
 		r = bring(&e, a->branch, &tree);
-	if (r >= 0 && a->follow)
+	/* With --delete the folder is for the process that started this one, and goes with it. */
+	pid_t pid = getppid();
+	int parent = a->remove && pid > 1 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	if (r >= 0 && a->follow && !(a->remove && (parent < 0 || getppid() != pid)))
 		cli_print("exported");
+	else if (r >= 0 && a->follow)
+		r = -WH_ESRCH;
 	while (r >= 0 && a->follow) {
 		struct pollfd p[2] = { { .fd = wh_store_fd(e.store), .events = POLLIN },
-				       { .fd = STDOUT_FILENO } };
+				       { .fd = parent >= 0 ? parent : STDOUT_FILENO,
+					 .events = parent >= 0 ? POLLIN : 0 } };
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			r = -errno;
-		if (p[1].revents & (POLLERR | POLLHUP))
+		if (p[1].revents)
 			break;
 		(void)wh_store_poll(e.store);
 		before = tree;
 		if (r >= 0)
 			r = bring(&e, a->branch, &tree);
-		if (r >= 0 && !wh_store_id_equal(&before, &tree))
+		/* whoever has the folder removed at the end only waits for that */
+		if (r >= 0 && !wh_store_id_equal(&before, &tree) && !a->remove)
 			cli_print("exported");
+	}
+	if (parent >= 0)
+		close(parent);
+	if (a->follow && a->remove) {
+		struct wh_store_id none = { { 0 } };
+		(void)wh_store_diff(e.store, &tree, &none, on_removed, &e);
+		(void)rmdir(e.folder);
 	}
 	wh_store_close(e.store);
 	return r < 0 ? store_failed(r, NULL, e.folder) : CLI_OK;

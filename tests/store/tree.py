@@ -307,10 +307,26 @@ def remotes(store, c):
     c.remove('remotes/' + n)
 
 
+def care(store, c):
+    """gc and fsck as files, while commits go on."""
+    for what in ('gc', 'fsck'):
+        fails(None, 22, c.write, 'debug/' + what, 'now', c=c)
+        c.write('debug/%s' % what, 'start')
+        head = store.commit(c, 'care', {'x': what.encode()}, name='c' + what)
+        while c.read('debug/' + what).startswith(b'running'):
+            pass
+        assert c.read('debug/' + what).startswith(b'done'), c.read('debug/' + what)
+        c.write('debug/' + what, 'run')
+        c.write('debug/' + what, 'stop')
+        assert c.read('debug/' + what).startswith(b'done')
+        assert c.read('branch/care/head').decode().strip() == head
+    c.remove('branch/care')
+
+
 def main():
     with Store(sys.argv[1]) as store:
         for dialect in DIALECTS:
-            for fn in (basics, transactions, live, apply, leases, errors, remotes):
+            for fn in (basics, transactions, live, apply, leases, errors, remotes, care):
                 c = store.client(dialect)
                 fn(store, c)
                 c.close()

@@ -84,6 +84,9 @@ static int run(struct wh_p9_request *q, struct node *n, char *text)
 	case K_FETCH:
 	case K_PUSH:
 		return remote_command(q, n, text);
+	case K_GC:
+	case K_FSCK:
+		return care_command(q, n, text);
 	case K_LEVEL:
 		return 0;
 	default:

@@ -929,7 +929,7 @@ static void op_clunk(void *ctx, struct wh_p9_fid *fid)
 static void op_flush(void *ctx, struct wh_p9_request *q)
 {
 	struct session *s = ctx;
-	if (!stream_flush(s->fs, q) && !commits_forget(s->fs, q))
+	if (!stream_flush(s->fs, q) && !commits_forget(s->fs, q) && !care_flush(s->fs, q))
 		(void)remote_flush(s->fs, q);
 }
 

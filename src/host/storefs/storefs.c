@@ -76,6 +76,7 @@ int wh_storefs_new(const struct wh_storefs_config *config, struct wh_storefs **r
 	fs->hook = (struct wh_loop_hook){ .before_sleep = before_sleep, .ctx = fs };
 	wh_loop_hook_add(fs->loop, &fs->hook);
 	remotes_load(fs);
+	care_init(fs);
 	*ret_fs = fs;
 	return 0;
 }
@@ -92,6 +93,7 @@ void wh_storefs_free(struct wh_storefs *fs)
 	}
 	conns_free(fs);
 	leases_free(fs);
+	care_fini(fs);
 	remotes_free(fs);
 	wh_loop_hook_remove(fs->loop, &fs->hook);
 	wh_loop_remove(fs->loop, &fs->store_watch);

@@ -223,6 +223,17 @@ static inline bool sees_leases(const struct session *s)
 	return !s->path[0] && !s->read_only;
 }
 
+struct care { /* gc or fsck */
+	struct wh_storefs *fs;
+	struct wh_loop_fd done, out; /* pidfd, terminal */
+	struct wh_p9_request *q;     /* who waits for its end */
+	pid_t pid;
+	bool running, watching, failed;
+	int64_t ended_s;
+	char line[160], last[160], error[160];
+	size_t line_size;
+};
+
 struct waiting_commit {
 	struct wh_list node;
 	struct wh_p9_request *q;
@@ -236,6 +247,9 @@ struct wh_storefs {
 	struct wh_loop_hook hook;
 	struct wh_loop_fd store_watch;
 	struct wh_list leased; /* transactions */
+	struct care care[2];
+	struct wh_loop_timer care_timer;
+	uint64_t care_flushes;
 	struct wh_loop_timer lease_timer;
 	struct wh_list sessions, streams, commits, connections, dirty, listeners, jobs;
 	struct wh_list remotes;
@@ -328,6 +342,14 @@ bool remote_flush(struct wh_storefs *fs, struct wh_p9_request *q);
 int remote_make(struct wh_storefs *fs, const char *name, size_t size, struct remote **ret_remote);
 /* Without a client that waits. */
 int remote_push(struct remote *r, const char *branch, const struct wh_store_id *id);
+
+/* ---- care.c ---- */
+
+int care_command(struct wh_p9_request *q, struct node *n, const char *text);
+void care_text(const struct node *n, char *ret_text, size_t max);
+bool care_flush(struct wh_storefs *fs, struct wh_p9_request *q);
+void care_init(struct wh_storefs *fs);
+void care_fini(struct wh_storefs *fs);
 
 /* ---- remote_auto.c ---- */
 

@@ -266,6 +266,12 @@ static int reply(const struct node *n, struct text *t)
 		text = n->kind == K_MERGE && n->tx->merged ? "ok" : NULL;
 	else
 		text = n->session->replies[n->kind];
+	if (n->kind == K_GC || n->kind == K_FSCK) {
+		char line[400];
+		care_text(n, line, sizeof line);
+		put(t, "%s", line);
+		return 0;
+	}
 	if (n->kind == K_DURABILITY)
 		text = n->tx->durability == WH_STORE_LAZY ? "lazy\n" : "sync\n";
 	if (n->kind == K_LEASE) {

@@ -67,6 +67,8 @@ static const struct child {
 	{ K_DEBUG, "stats", K_STATS },
 	{ K_DEBUG, "who", K_WHO },
 	{ K_DEBUG, "trace", K_TRACE },
+	{ K_DEBUG, "gc", K_GC },
+	{ K_DEBUG, "fsck", K_FSCK },
 };
 
 enum nature nature_of(enum kind kind)
