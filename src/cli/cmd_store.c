@@ -166,6 +166,22 @@ static int entry_of(struct wh_store *s, const struct store_arguments *a,
 	return r < 0 ? store_failed(r, NULL, a->operand[1] ? a->operand[1] : a->branch) : CLI_OK;
 }
 
+static int cat_large(struct wh_store *s, const struct store_arguments *a,
+		     const struct wh_store_id *id)
+{
+	static char piece[256u << 10];
+	struct wh_store_file *f;
+	int64_t n = wh_store_file_open(s, id, &f);
+	if (n < 0)
+		return store_failed((int)n, NULL, a->operand[1]);
+	int status = CLI_OK;
+	for (uint64_t at = 0; !status && (n = wh_store_file_read(f, at, piece, sizeof piece)) > 0;
+	     at += (uint64_t)n)
+		status = write_out(piece, (size_t)n);
+	wh_store_file_close(f);
+	return n < 0 ? store_failed((int)n, NULL, a->operand[1]) : status;
+}
+
 static int cat(struct store_arguments *a)
 {
 	struct wh_store *s;
@@ -176,7 +192,9 @@ static int cat(struct store_arguments *a)
 	if (status)
 		return status;
 	status = entry_of(s, a, &e);
-	if (!status) {
+	if (!status && e.mode == WH_STORE_LARGE) {
+		status = cat_large(s, a, &e.id);
+	} else if (!status) {
 		int r = e.mode == WH_STORE_DIR ? -WH_EISDIR
 					       : wh_store_blob_read(s, &e.id, &data, &size);
 		if (r < 0) {

@@ -50,25 +50,45 @@ static int parent_open(struct exporter *e, const char *path, const char **ret_na
 	return at < 0 ? -errno : at;
 }
 
+static int put_large(struct exporter *e, int fd, const struct wh_store_id *id)
+{
+	static char piece[256u << 10];
+	struct wh_store_file *f;
+	int64_t n = wh_store_file_open(e->store, id, &f);
+	if (n < 0)
+		return (int)n;
+	for (uint64_t at = 0; (n = wh_store_file_read(f, at, piece, sizeof piece)) > 0;
+	     at += (uint64_t)n)
+		if (wh_os_write_all(fd, piece, (size_t)n) < 0) {
+			n = -WH_EIO;
+			break;
+		}
+	wh_store_file_close(f);
+	return n < 0 ? (int)n : 0;
+}
+
 static int put(struct exporter *e, const char *path, const struct wh_store_entry *entry)
 {
 	static const char temporary[] = ".wherry-export";
 	const char *name;
 	void *data = NULL;
-	size_t size;
+	size_t size = 0;
 	if (entry->mode == WH_STORE_SUBMODULE)
 		return 0;
 	int dir = parent_open(e, path, &name), fd = -1;
 	if (dir < 0)
 		return dir;
-	int r = wh_store_blob_read(e->store, &entry->id, &data, &size);
+	bool large = entry->mode == WH_STORE_LARGE;
+	int r = large ? 0 : wh_store_blob_read(e->store, &entry->id, &data, &size);
 	(void)unlinkat(dir, temporary, 0);
 	if (r >= 0 && entry->mode == WH_STORE_SYMLINK) {
 		r = symlinkat(data, dir, temporary) ? -errno : 0;
 	} else if (r >= 0) {
 		fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
 			    entry->mode == WH_STORE_EXECUTABLE ? 0777 : 0666);
-		r = fd < 0 ? -errno : wh_os_write_all(fd, data, size);
+		r = fd < 0  ? -errno
+		    : large ? put_large(e, fd, &entry->id)
+			    : wh_os_write_all(fd, data, size);
 		wh_os_close(&fd);
 	}
 	struct stat st;

@@ -179,6 +179,10 @@ static int diff_dirs(struct diff *d, const git_oid *a, const git_oid *b)
 			e.mode = 0;
 		i += c <= 0;
 		j += c >= 0;
+		if (e.mode)
+			large_present(&e);
+		if (f.mode)
+			large_present(&f);
 		r = diff_entry(d, &e, &f);
 	}
 	wh_store_tree_unref(x);

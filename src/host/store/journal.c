@@ -247,7 +247,9 @@ static int whole_change(void *ctx, char change, const char *path, const struct w
 	if (change == '-' || n->mode == WH_STORE_SUBMODULE)
 		return 0;
 	id = oid_of(&n->id);
-	return object_is_whole(ctx, &id) ? 0 : -WH_EIO;
+	bool whole =
+		n->mode == WH_STORE_LARGE ? large_is_whole(ctx, &id) : object_is_whole(ctx, &id);
+	return whole ? 0 : -WH_EIO;
 }
 
 /* Is all there that a commit brought since another, which is whole? */

@@ -27,6 +27,12 @@ static bool is_dir(const struct side *s)
 	return s->mode == WH_STORE_DIR;
 }
 
+/* A large file is a value here, and a tree in Git. */
+static bool is_tree(const struct side *s)
+{
+	return is_dir(s) || s->mode == WH_STORE_LARGE;
+}
+
 static bool same(const struct side *a, const struct side *b)
 {
 	return a->mode == b->mode && (!a->mode || oid_eq(&a->id, &b->id));
@@ -36,9 +42,9 @@ static struct side side_of(const struct wh_store_tree *t, const char *name, size
 {
 	struct wh_store_entry e;
 	struct side s = { 0 };
-	if (!t || wh_store_tree_find(t, name, size, &e) < 0)
+	if (!t || tree_find(t, name, size, &e) < 0)
 		return s;
-	s.mode = e.mode;
+	s.mode = e.mode == WH_STORE_DIR && large_name(name, size) ? WH_STORE_LARGE : e.mode;
 	s.id = oid_of(&e.id);
 	return s;
 }
@@ -83,7 +89,8 @@ static int add(struct result *r, const char *name, size_t size, const struct sid
 static int compare(const void *a, const void *b)
 {
 	const struct outcome *x = a, *y = b;
-	return tree_compare(x->name, x->size, is_dir(&x->side), y->name, y->size, is_dir(&y->side));
+	return tree_compare(x->name, x->size, is_tree(&x->side), y->name, y->size,
+			    is_tree(&y->side));
 }
 
 static int result_write(struct wh_store *s, struct result *r, git_oid *ret_id)
@@ -101,7 +108,8 @@ static int result_write(struct wh_store *s, struct result *r, git_oid *ret_id)
 		return -WH_ENOMEM;
 	for (size_t i = 0; i < r->count; i++) {
 		const struct outcome *o = &r->list[i];
-		n += (size_t)sprintf((char *)raw + n, "%o ", o->side.mode);
+		n += (size_t)sprintf((char *)raw + n, "%o ",
+				     is_tree(&o->side) ? WH_STORE_DIR : o->side.mode);
 		memcpy(raw + n, o->name, o->size + 1);
 		n += o->size + 1;
 		memcpy(raw + n, o->side.id.id, ID_SIZE);
@@ -216,17 +224,22 @@ static int one(struct merge *m, const char *path, unsigned depth, const struct t
 	       const struct wh_store_entry *e, struct result *result)
 {
 	char sub[WH_STORE_PATH_SIZE_MAX + 1];
+	bool large = large_name(e->name, e->name_size);
+	size_t shown = e->name_size - (large ? LARGE_SUFFIX_SIZE : 0);
 	struct side side = { 0 };
 	struct side b = side_of(t->base, e->name, e->name_size),
 		    o = side_of(t->ours, e->name, e->name_size),
 		    h = side_of(t->theirs, e->name, e->name_size);
-	int n = snprintf(sub, sizeof sub, "%s%s%.*s", path, *path ? "/" : "", (int)e->name_size,
-			 e->name);
+	int n = snprintf(sub, sizeof sub, "%s%s%.*s", path, *path ? "/" : "", (int)shown, e->name);
 	if (n < 0 || (size_t)n >= sizeof sub)
 		return wh_diag_set(m->diag, -WH_ENAMETOOLONG, "a path has more than %u bytes",
 				   WH_STORE_PATH_SIZE_MAX);
 	int r = merge_name(m, sub, depth, &b, &o, &h, &side);
-	return r < 0 ? r : add(result, e->name, e->name_size, &side);
+	if (r < 0)
+		return r;
+	/* a placeholder is an ordinary file */
+	return add(result, e->name, large && side.mode != WH_STORE_LARGE ? shown : e->name_size,
+		   &side);
 }
 
 static int merge_dirs(struct merge *m, const char *path, unsigned depth, const git_oid *base,
@@ -258,7 +271,7 @@ static int merge_dirs(struct merge *m, const char *path, unsigned depth, const g
 	for (uint32_t i = 0; r >= 0 && i < t.theirs->count; i++) {
 		struct wh_store_entry mine;
 		tree_entry(t.theirs, i, &e);
-		if (wh_store_tree_find(t.ours, e.name, e.name_size, &mine) < 0)
+		if (tree_find(t.ours, e.name, e.name_size, &mine) < 0)
 			r = one(m, path, depth, &t, &e, &result);
 	}
 	if (r >= 0)

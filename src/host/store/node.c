@@ -150,6 +150,7 @@ void wh_store_node_unref(struct wh_store_node *n)
 	wh_assert(!n->parent);
 	kids_drop(n);
 	n->tx->store->stats.nodes_live--;
+	wh_store_file_close(n->large);
 	free(n->data);
 	free(n->name);
 	free(n);
@@ -277,6 +278,7 @@ int wh_store_node_each(struct wh_store_node *dir,
 	for (uint32_t i = 0; r == 0 && dir->base && i < dir->base->count; i++) {
 		struct wh_store_entry e;
 		tree_entry(dir->base, i, &e);
+		large_present(&e);
 		if (!kid_of(dir, e.name, e.name_size))
 			r = fn(ctx, e.name, e.name_size, e.mode);
 	}
@@ -445,6 +447,12 @@ static int load(struct wh_store_node *n)
 	int r = 0;
 	void *data = NULL;
 	size_t size = 0;
+	if (n->mode == WH_STORE_LARGE) {
+		struct wh_store_id id = id_of(&n->id);
+		r = wh_store_file_open(n->tx->store, &id, &n->large);
+		n->loaded = r >= 0;
+		return r;
+	}
 	if (n->mode != WH_STORE_SUBMODULE && !oid_is_zero(&n->id))
 		r = object_read(n->tx->store, &n->id, GIT_OBJECT_BLOB, &data, &size);
 	if (r < 0)
@@ -464,8 +472,65 @@ int wh_store_node_size(struct wh_store_node *n, uint64_t *ret_size)
 	}
 	if (!n->loaded)
 		return wh_store_blob_size(n->tx->store, &id, ret_size) >= 0 ? 0 : load(n);
-	*ret_size = n->size;
+	*ret_size = n->large ? wh_store_file_size(n->large) : n->size;
 	return 0;
+}
+
+/* ---- large files ---- */
+
+/* What the name was when the transaction began, if that was a large file: its chunks are there. */
+static git_oid old_large(const struct wh_store_node *n)
+{
+	struct wh_store_entry e;
+	git_oid none = { { 0 } };
+	if (n->parent && n->parent->base &&
+	    wh_store_tree_find(n->parent->base, n->name, n->name_size, &e) >= 0 &&
+	    e.mode == WH_STORE_LARGE)
+		none = oid_of(&e.id);
+	return none;
+}
+
+static int become_large(struct wh_store_node *n)
+{
+	git_oid old = old_large(n);
+	int r = large_from(n->tx->store, n->data, n->size, &old, &n->large);
+	if (r < 0)
+		return r;
+	free(n->data);
+	n->data = NULL;
+	n->size = n->room = 0;
+	n->mode = WH_STORE_LARGE;
+	return 0;
+}
+
+static int become_plain(struct wh_store_node *n, uint32_t mode)
+{
+	uint64_t size = wh_store_file_size(n->large);
+	if (size > WH_STORE_FILE_SIZE_MAX)
+		return -WH_EFBIG;
+	uint8_t *data = malloc((size_t)size + 1);
+	int64_t got = data ? wh_store_file_read(n->large, 0, data, (size_t)size) : -WH_ENOMEM;
+	if (got < 0) {
+		free(data);
+		return (int)got;
+	}
+	wh_store_file_close(n->large);
+	n->large = NULL;
+	n->data = data;
+	n->size = (size_t)size;
+	n->room = (size_t)size + 1;
+	n->mode = mode;
+	return 0;
+}
+
+/* Ready for bytes up to `end`. */
+static int make_room(struct wh_store_node *n, uint64_t end)
+{
+	if (end > WH_STORE_LARGE_SIZE_MAX)
+		return -WH_EFBIG;
+	if (!n->large && n->mode == WH_STORE_FILE && end > WH_STORE_LARGE_MIN)
+		return become_large(n);
+	return !n->large && end > WH_STORE_FILE_SIZE_MAX ? -WH_EFBIG : 0;
 }
 
 int64_t wh_store_node_read(struct wh_store_node *n, uint64_t offset, void *to, size_t size)
@@ -475,6 +540,8 @@ int64_t wh_store_node_read(struct wh_store_node *n, uint64_t offset, void *to, s
 	int r = load(n);
 	if (r < 0)
 		return r;
+	if (n->large)
+		return wh_store_file_read(n->large, offset, to, size);
 	if (offset >= n->size)
 		return 0;
 	if (size > n->size - offset)
@@ -507,14 +574,18 @@ int wh_store_node_write(struct wh_store_node *n, uint64_t offset, const void *fr
 		return -WH_EISDIR;
 	if (n->mode == WH_STORE_SUBMODULE)
 		return -WH_EPERM;
-	if (offset > WH_STORE_FILE_SIZE_MAX || size > WH_STORE_FILE_SIZE_MAX - offset)
+	if (offset > WH_STORE_LARGE_SIZE_MAX || size > WH_STORE_LARGE_SIZE_MAX - offset)
 		return -WH_EFBIG;
 	int r = load(n);
-	if (r >= 0 && offset + size > n->size)
+	if (r >= 0)
+		r = make_room(n, offset + size);
+	if (r >= 0 && n->large)
+		r = large_write(n->large, offset, from, size);
+	else if (r >= 0 && offset + size > n->size)
 		r = resize(n, offset + size);
 	if (r < 0)
 		return r;
-	if (size)
+	if (size && !n->large)
 		memcpy(n->data + offset, from, size);
 	touched(n);
 	return 0;
@@ -527,7 +598,11 @@ int wh_store_node_truncate(struct wh_store_node *n, uint64_t size)
 	if (n->mode == WH_STORE_SUBMODULE)
 		return -WH_EPERM;
 	int r = 0;
-	if (!size && !n->loaded) { /* what was there need not be read */
+	if (!size && (!n->loaded || n->large)) { /* what was there need not be read */
+		wh_store_file_close(n->large);
+		n->large = NULL;
+		if (n->mode == WH_STORE_LARGE)
+			n->mode = WH_STORE_FILE;
 		n->loaded = true;
 		n->size = n->room = 0;
 		n->data = NULL;
@@ -535,7 +610,9 @@ int wh_store_node_truncate(struct wh_store_node *n, uint64_t size)
 		r = load(n);
 	}
 	if (r >= 0)
-		r = resize(n, size);
+		r = make_room(n, size);
+	if (r >= 0)
+		r = n->large ? large_truncate(n->large, size) : resize(n, size);
 	if (r >= 0)
 		touched(n);
 	return r;
@@ -545,8 +622,12 @@ int wh_store_node_set_mode(struct wh_store_node *n, uint32_t mode)
 {
 	if (is_dir(n) || n->mode == WH_STORE_SUBMODULE || mode == WH_STORE_DIR)
 		return -WH_EPERM;
+	if (n->mode == WH_STORE_LARGE && mode == WH_STORE_FILE)
+		return 0;
 	if (n->mode != mode) {
 		int r = load(n);
+		if (r >= 0 && n->large)
+			r = become_plain(n, mode);
 		if (r < 0)
 			return r;
 		n->mode = mode;
@@ -563,15 +644,46 @@ struct change {
 	bool gone;
 };
 
+/* The name in Git. */
+static const char *raw_name(const struct wh_store_node *n, char room[LARGE_NAME_ROOM],
+			    size_t *ret_size)
+{
+	if (n->mode != WH_STORE_LARGE) {
+		*ret_size = n->name_size;
+		return n->name;
+	}
+	*ret_size = large_raw_name(n->name, n->name_size, room);
+	return room;
+}
+
+static bool is_tree(const struct wh_store_node *n)
+{
+	return is_dir(n) || n->mode == WH_STORE_LARGE;
+}
+
 static int compare_changes(const void *a, const void *b)
 {
 	const struct wh_store_node *x = ((const struct change *)a)->node,
 				   *y = ((const struct change *)b)->node;
-	return tree_compare(x->name, x->name_size, is_dir(x), y->name, y->name_size, is_dir(y));
+	char x_room[LARGE_NAME_ROOM], y_room[LARGE_NAME_ROOM];
+	size_t x_size, y_size;
+	const char *x_name = raw_name(x, x_room, &x_size), *y_name = raw_name(y, y_room, &y_size);
+	return tree_compare(x_name, x_size, is_tree(x), y_name, y_size, is_tree(y));
 }
 
 static int write_file(struct wh_store_node *n)
 {
+	if (n->large && wh_store_file_size(n->large) <= WH_STORE_LARGE_MIN / 2) {
+		int r = become_plain(n, WH_STORE_FILE);
+		if (r < 0)
+			return r;
+	}
+	if (n->large) {
+		int r = large_store(n->large, &n->id);
+		if (r >= 0)
+			n->dirty = false;
+		return r;
+	}
 	uint8_t *copy = malloc(n->size + 1);
 	if (!copy)
 		return -WH_ENOMEM;
@@ -630,12 +742,13 @@ static void put_change(struct writer *w, const struct change *c)
 	static const struct {
 		uint32_t mode;
 		const char *text;
-	} texts[] = { { WH_STORE_DIR, "40000 " },
-		      { WH_STORE_FILE, "100644 " },
-		      { WH_STORE_EXECUTABLE, "100755 " },
-		      { WH_STORE_SYMLINK, "120000 " },
-		      { WH_STORE_SUBMODULE, "160000 " } };
+	} texts[] = { { WH_STORE_DIR, "40000 " },      { WH_STORE_LARGE, "40000 " },
+		      { WH_STORE_FILE, "100644 " },    { WH_STORE_EXECUTABLE, "100755 " },
+		      { WH_STORE_SYMLINK, "120000 " }, { WH_STORE_SUBMODULE, "160000 " } };
 	uint8_t *p = w->raw + w->raw_size;
+	char room[LARGE_NAME_ROOM];
+	size_t size;
+	const char *name = raw_name(c->node, room, &size);
 	w->at[w->count++] = (uint32_t)w->raw_size;
 	for (unsigned i = 0; i < WH_ARRAY_COUNT(texts); i++)
 		if (texts[i].mode == c->node->mode) {
@@ -643,8 +756,9 @@ static void put_change(struct writer *w, const struct change *c)
 			memcpy(p, texts[i].text, n);
 			p += n;
 		}
-	memcpy(p, c->node->name, c->node->name_size + 1);
-	p += c->node->name_size + 1;
+	memcpy(p, name, size);
+	p[size] = 0;
+	p += size + 1;
 	memcpy(p, c->id.id, ID_SIZE);
 	w->raw_size = (size_t)(p + ID_SIZE - w->raw);
 }
@@ -663,8 +777,8 @@ static void put_run(struct writer *w, const struct wh_store_tree *t, uint32_t fr
 }
 
 /* First entry of the base that is not before the name (as a file or as a folder). */
-static uint32_t lower(const struct wh_store_tree *t, const struct wh_store_node *n, bool as_dir,
-		      bool *ret_same)
+static uint32_t lower(const struct wh_store_tree *t, const char *name, size_t name_size,
+		      bool as_dir, bool *ret_same)
 {
 	uint32_t low = 0, high = t ? t->count : 0;
 	*ret_same = false;
@@ -672,8 +786,8 @@ static uint32_t lower(const struct wh_store_tree *t, const struct wh_store_node 
 		uint32_t middle = low + (high - low) / 2;
 		struct wh_store_entry e;
 		tree_entry(t, middle, &e);
-		int r = tree_compare(e.name, e.name_size, e.mode == WH_STORE_DIR, n->name,
-				     n->name_size, as_dir);
+		int r = tree_compare(e.name, e.name_size, e.mode == WH_STORE_DIR, name, name_size,
+				     as_dir);
 		if (!r)
 			*ret_same = true;
 		if (r < 0)
@@ -706,15 +820,23 @@ static uint32_t edits_of(const struct wh_store_tree *base, const struct change *
 			 uint32_t count, struct edit *edits)
 {
 	uint32_t n = 0;
-	for (uint32_t i = 0; i < count; i++)
-		for (int as_dir = 0; as_dir < 2; as_dir++) {
-			bool same, mine = is_dir(list[i].node) == as_dir && !list[i].gone;
-			uint32_t index = lower(base, list[i].node, as_dir, &same);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct wh_store_node *node = list[i].node;
+		char raw[LARGE_NAME_ROOM];
+		size_t raw_size = large_raw_name(node->name, node->name_size, raw);
+		for (unsigned form = 0; form < 3; form++) { /* file, folder, large file */
+			bool same, large = form == 2;
+			bool mine = !list[i].gone && large == (node->mode == WH_STORE_LARGE) &&
+				    (large || is_dir(node) == (form == 1));
+			uint32_t index =
+				lower(base, large ? raw : node->name,
+				      large ? raw_size : node->name_size, form != 0, &same);
 			if (same)
 				edits[n++] = (struct edit){ index, true, NULL };
 			if (mine)
 				edits[n++] = (struct edit){ index, false, &list[i] };
 		}
+	}
 	qsort(edits, n, sizeof *edits, compare_edits);
 	return n;
 }
@@ -726,7 +848,7 @@ static int write_merged(struct wh_store_node *dir, const struct change *list, ui
 	struct wh_store_tree *base = dir->base, *made;
 	size_t room = (base ? base->raw_size : 0) + 1;
 	for (uint32_t i = 0; i < count; i++)
-		room += list[i].node->name_size + 8 + ID_SIZE;
+		room += list[i].node->name_size + LARGE_SUFFIX_SIZE + 8 + ID_SIZE;
 	struct writer w = { malloc(room),
 			    malloc(((base ? base->count : 0) + count + 1) * sizeof(uint32_t)), 0,
 			    0 };

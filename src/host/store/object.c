@@ -457,7 +457,27 @@ int wh_store_blob_read(struct wh_store *s, const struct wh_store_id *id, void **
 		       size_t *ret_size)
 {
 	git_oid o = oid_of(id);
-	return object_read(s, &o, GIT_OBJECT_BLOB, ret_data, ret_size);
+	struct wh_store_file *f;
+	int r = object_read(s, &o, GIT_OBJECT_BLOB, ret_data, ret_size);
+	if (r != -WH_EINVAL || wh_store_object_kind(s, id) != WH_STORE_OBJECT_TREE)
+		return r;
+	r = wh_store_file_open(s, id, &f);
+	if (r < 0)
+		return r;
+	uint64_t size = wh_store_file_size(f);
+	uint8_t *data = size > WH_STORE_FILE_SIZE_MAX ? NULL : malloc((size_t)size + 1);
+	int64_t n = data                            ? wh_store_file_read(f, 0, data, (size_t)size)
+		    : size > WH_STORE_FILE_SIZE_MAX ? -WH_EFBIG
+						    : -WH_ENOMEM;
+	wh_store_file_close(f);
+	if (n < 0) {
+		free(data);
+		return (int)n;
+	}
+	data[n] = 0;
+	*ret_data = data;
+	*ret_size = (size_t)n;
+	return 0;
 }
 
 int wh_store_blob_size(struct wh_store *s, const struct wh_store_id *id, uint64_t *ret_size)
@@ -468,6 +488,15 @@ int wh_store_blob_size(struct wh_store *s, const struct wh_store_id *id, uint64_
 	int r = git_odb_read_header(&size, &type, s->odb, &o);
 	if (r)
 		return r == GIT_ENOTFOUND ? -WH_ENOENT : -WH_EIO;
+	if (type == GIT_OBJECT_TREE) {
+		struct wh_store_file *f;
+		r = wh_store_file_open(s, id, &f);
+		if (r >= 0)
+			*ret_size = wh_store_file_size(f);
+		if (r >= 0)
+			wh_store_file_close(f);
+		return r;
+	}
 	if (type != GIT_OBJECT_BLOB)
 		return -WH_EINVAL;
 	*ret_size = size;

@@ -215,11 +215,37 @@ void tree_entry(const struct wh_store_tree *t, uint32_t i, struct wh_store_entry
 int tree_compare(const char *a, size_t a_size, bool a_dir, const char *b, size_t b_size,
 		 bool b_dir);
 bool tree_name_valid(const char *name, size_t size);
+/* As Git has it; tree_entry is as well. */
+int tree_find(const struct wh_store_tree *t, const char *name, size_t size,
+	      struct wh_store_entry *ret_entry);
 
 int watch_open(struct wh_store *s);
 void watch_close(struct wh_store *s);
 void watch_told(struct wh_store *s, const char *branch, const git_oid *old_id,
 		const git_oid *new_id);
+
+/* ---- large.c ---- */
+
+#define LARGE_SUFFIX_SIZE (sizeof WH_STORE_LARGE_SUFFIX - 1)
+#define LARGE_NAME_ROOM (WH_STORE_NAME_SIZE_MAX + LARGE_SUFFIX_SIZE + 1)
+
+struct known_ids {
+	git_oid *id;
+	size_t count;
+};
+
+/* Is it the name of a large file's folder in Git? */
+bool large_name(const char *name, size_t size);
+size_t large_raw_name(const char *name, size_t size, char *to); /* LARGE_NAME_ROOM */
+/* An entry as Git has it becomes one as the store shows it. */
+void large_present(struct wh_store_entry *e);
+/* old_tree: chunks that it has need not be written again; zero = none. */
+int large_from(struct wh_store *s, const void *data, size_t size, const git_oid *old_tree,
+	       struct wh_store_file **ret_file);
+int large_write(struct wh_store_file *f, uint64_t offset, const void *from, size_t size);
+int large_truncate(struct wh_store_file *f, uint64_t size);
+int large_store(struct wh_store_file *f, git_oid *ret_tree);
+bool large_is_whole(struct wh_store *s, const git_oid *tree);
 
 /* ---- transactions ---- */
 
@@ -262,6 +288,7 @@ struct wh_store_node {
 	/* file */
 	uint8_t *data;
 	size_t size, room;
+	struct wh_store_file *large; /* instead of data */
 };
 
 struct wh_store_node *node_root_new(struct wh_store_tx *tx, const git_oid *tree);

@@ -30,6 +30,8 @@ bool tree_name_valid(const char *name, size_t size)
 		return false;
 	if (name[0] == '.' && (size == 1 || (size == 2 && name[1] == '.')))
 		return false;
+	if (large_name(name, size))
+		return false; /* it would be taken for a large file's folder */
 	if (size != 4)
 		return true;
 	/* Git refuses to check out a tree with such an entry. */
@@ -237,6 +239,7 @@ void wh_store_tree_entry(const struct wh_store_tree *t, size_t index,
 {
 	wh_assert(index < t->count);
 	tree_entry(t, (uint32_t)index, ret_entry);
+	large_present(ret_entry);
 }
 
 void wh_store_tree_id(const struct wh_store_tree *t, struct wh_store_id *ret_id)
@@ -269,12 +272,26 @@ static bool find_as(const struct wh_store_tree *t, const char *name, size_t size
 	return false;
 }
 
-int wh_store_tree_find(const struct wh_store_tree *t, const char *name, size_t size,
-		       struct wh_store_entry *ret_entry)
+int tree_find(const struct wh_store_tree *t, const char *name, size_t size,
+	      struct wh_store_entry *ret_entry)
 {
 	return find_as(t, name, size, false, ret_entry) || find_as(t, name, size, true, ret_entry)
 		       ? 0
 		       : -WH_ENOENT;
+}
+
+int wh_store_tree_find(const struct wh_store_tree *t, const char *name, size_t size,
+		       struct wh_store_entry *ret_entry)
+{
+	char raw[LARGE_NAME_ROOM];
+	if (size > WH_STORE_NAME_SIZE_MAX || large_name(name, size))
+		return -WH_ENOENT;
+	if (tree_find(t, name, size, ret_entry) >= 0)
+		return 0;
+	if (!find_as(t, raw, large_raw_name(name, size, raw), true, ret_entry))
+		return -WH_ENOENT;
+	large_present(ret_entry);
+	return 0;
 }
 
 int wh_store_lookup(struct wh_store *s, const struct wh_store_id *tree, const char *path,

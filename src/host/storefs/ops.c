@@ -280,10 +280,31 @@ static int give(struct wh_p9_request *q, const void *data, size_t size, uint64_t
 	return 0;
 }
 
+static int read_large(struct wh_p9_request *q, struct node *n)
+{
+	uint32_t done = 0;
+	int r = n->large ? 0 : wh_store_file_open(n->session->fs->store, &n->id, &n->large);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < q->payload_count; i++) {
+		int64_t got = wh_store_file_read(n->large, q->t.offset + done, q->payload[i].base,
+						 q->payload[i].size);
+		if (got < 0)
+			return (int)got;
+		done += (uint32_t)got;
+		if ((size_t)got < q->payload[i].size)
+			break;
+	}
+	q->r.count = done;
+	return 0;
+}
+
 static int read_blob(struct wh_p9_request *q, struct node *n)
 {
 	void *data;
 	size_t size;
+	if (n->mode == WH_STORE_LARGE)
+		return read_large(q, n);
 	if (!n->text) {
 		int r = wh_store_blob_read(n->session->fs->store, &n->id, &data, &size);
 		if (r < 0)

@@ -170,6 +170,7 @@ struct node { /* one per fid */
 	char *text;
 	size_t text_size;
 	bool text_taken;
+	struct wh_store_file *large; /* instead of text */
 	struct stream *stream;
 	uint64_t command_at;
 	struct listing *listing;

@@ -193,6 +193,7 @@ void node_free(struct node *n)
 	free(n->branch);
 	free(n->path);
 	free(n->text);
+	wh_store_file_close(n->large);
 	free(n);
 }
 
@@ -511,6 +512,13 @@ static int step_trees(const struct node *in, struct wh_p9_str name, struct node 
 	static const char empty[] = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 	bool none = mode == WH_STORE_DIR && !memcmp(name.text + 2, empty, 40);
 	int kind = none ? WH_STORE_OBJECT_TREE : wh_store_object_kind(in->session->fs->store, &id);
+	if (mode == WH_STORE_FILE && kind == WH_STORE_OBJECT_TREE) {
+		uint64_t size; /* a large file's */
+		if (wh_store_blob_size(in->session->fs->store, &id, &size) < 0)
+			return -WH_ENOENT;
+		mode = WH_STORE_LARGE;
+		kind = WH_STORE_OBJECT_BLOB;
+	}
 	if (!mode || kind != (mode == WH_STORE_DIR ? WH_STORE_OBJECT_TREE : WH_STORE_OBJECT_BLOB))
 		return -WH_ENOENT;
 	struct node *n = child_node(in, K_OBJECT);

@@ -44,7 +44,11 @@ struct wh_store_node;
 #define WH_STORE_DEPTH_MAX 256u       /* of nested folders: what recursion may use */
 #define WH_STORE_BRANCH_SIZE_MAX 200u /* leaves room for ".lock" in a file name */
 #define WH_STORE_FILE_SIZE_MAX \
-	(1ull << 30) /* of one file: it is held in memory while it is written */
+	(1ull                  \
+	 << 30) /* of a file that is held in memory: executables, links, blobs that git wrote */
+#define WH_STORE_LARGE_MIN (32u << 20) /* a normal file that is larger is kept in chunks */
+#define WH_STORE_LARGE_SIZE_MAX \
+	(1ull << 44) /* of such a file: names of chunks have 12 digits, trees must be held */
 
 /* ---- names of objects ---- */
 
@@ -66,6 +70,7 @@ int wh_store_id_parse(const char *hex, size_t size, struct wh_store_id *ret_id);
 #define WH_STORE_FILE 0100644u
 #define WH_STORE_EXECUTABLE 0100755u
 #define WH_STORE_SYMLINK 0120000u
+#define WH_STORE_LARGE 0100640u     /* a normal file that is kept in chunks: see below */
 #define WH_STORE_SUBMODULE 0160000u /* shown as an empty folder, kept as it is */
 
 struct wh_store_entry {
@@ -172,6 +177,16 @@ int wh_store_blob_read(struct wh_store *store, const struct wh_store_id *id, voi
 		       size_t *ret_size);
 int wh_store_blob_size(struct wh_store *store, const struct wh_store_id *id, uint64_t *ret_size);
 /* -WH_ENOENT or WH_STORE_OBJECT_*. */
+/* Large files (mode WH_STORE_LARGE) are folders NAME.wherry-chunks in Git and files here; their id is that of the folder's tree, and
+ * blob_read and blob_size take it as well. docs/spec/store-large.md. */
+#define WH_STORE_LARGE_SUFFIX ".wherry-chunks"
+struct wh_store_file;
+int wh_store_file_open(struct wh_store *store, const struct wh_store_id *id,
+		       struct wh_store_file **ret_file);
+void wh_store_file_close(struct wh_store_file *file);
+uint64_t wh_store_file_size(const struct wh_store_file *file);
+/* Bytes read; 0 at the end. Keeps some chunks in memory. */
+int64_t wh_store_file_read(struct wh_store_file *file, uint64_t offset, void *to, size_t size);
 enum wh_store_object {
 	WH_STORE_OBJECT_COMMIT = 1,
 	WH_STORE_OBJECT_TREE,
