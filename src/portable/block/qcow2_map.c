@@ -188,10 +188,8 @@ static int l2_fill(struct qcow2 *s, uint64_t cluster, uint64_t old)
 {
 	uint64_t host = cluster << s->cluster_bits;
 	int r = 0;
-	if (!old)
-		return cluster < s->fresh
-			       ? block_io_now(&s->b, WH_BLOCK_IO_ZERO, host, 0, s->cluster_size)
-			       : 0;
+	if (!old) /* also where it reads as zeroes: a flush must not find the disk full */
+		return block_io_now(&s->b, WH_BLOCK_IO_ZERO, host, 0, s->cluster_size);
 	uint8_t *copy = wh_alloc(s->b.alloc, s->cluster_size);
 	if (!copy)
 		return -WH_ENOMEM;

@@ -122,14 +122,12 @@ void qcow2_used(struct qcow2 *s, uint64_t cluster, uint64_t count)
 		s->file_clusters = cluster + count;
 }
 
-/* Makes a cluster that becomes a table read as zeroes. */
+/* Makes a cluster that becomes a table read as zeroes, and have its space: what was written is only found again with
+ * its tables, so a flush must not find the disk full. */
 static int blank_cluster(struct qcow2 *s, uint64_t cluster)
 {
-	int r = 0;
-	if (cluster < s->fresh)
-		r = block_io_now(&s->b, WH_BLOCK_IO_ZERO, cluster << s->cluster_bits, 0,
-				 s->cluster_size);
-	return r;
+	return block_io_now(&s->b, WH_BLOCK_IO_ZERO, cluster << s->cluster_bits, 0,
+			    s->cluster_size);
 }
 
 /* Makes `cluster` the block `index` of the table in memory. Nothing may have been cached there. */

@@ -9,8 +9,7 @@
  *	RT         refcount table entries (new blocks are there)
  *	RT_FLUSH     -- flush, if any
  *	L2         L2 tables, in place and new
- *	L2_FLUSH     -- flush, if L1 entries changed: new tables are there
- *	L1         L1 entries
+ *	L1         L1 entries: a new table is there since LINKED, empty or as the one it is a copy of
  *	FINAL        -- flush, when somebody asked for one: what was written before is durable
  *	RELEASE    counts of clusters that nothing refers to any more go down, holes are punched, and
  *	           only now can these clusters be given out again
@@ -24,7 +23,7 @@
  */
 #include "qcow2_priv.h"
 
-enum phase { REFBLOCKS, LINKED, RT, RT_FLUSH, L2, L2_FLUSH, L1, FINAL, RELEASE, END };
+enum phase { REFBLOCKS, LINKED, RT, RT_FLUSH, L2, L1, FINAL, RELEASE, END };
 
 static void go(struct qcow2 *s);
 
@@ -291,9 +290,6 @@ static bool begin(struct qcow2 *s)
 		break;
 	case L2:
 		return start_tables(s, false);
-	case L2_FLUSH:
-		start_flush(s, QCOW2_BARRIER_L2);
-		break;
 	case L1:
 		r = qcow2_write_sectors(s, s->l1_offset, s->l1, s->l1_size, s->l1_dirty,
 					&s->l1_any);
@@ -322,7 +318,7 @@ static unsigned following(const struct qcow2 *s)
 	case LINKED:
 		return s->rt_any ? RT : L2;
 	case L2:
-		return s->l1_any ? L2_FLUSH : FINAL;
+		return s->l1_any ? L1 : FINAL;
 	default:
 		return s->sync.phase + 1;
 	}
