@@ -16,6 +16,7 @@ struct blockio_file {
 	bool no_nowait;         /* the file system cannot say whether a read would wait */
 	bool no_punch, no_zero; /* it cannot make holes, or zeroes; also set by threads */
 	int flush_error;        /* of the first failed flush: the kernel tells it only once */
+	uint64_t data_start, data_end; /* no hole in between, the last time that it was asked */
 	struct wh_blockio *io;
 	char *path; /* for names relative to it */
 };
@@ -36,6 +37,13 @@ void blockio_direct_align(int fd, uint32_t *ret_memory, uint32_t *ret_offset);
 
 /* lock.c: 0 or -WH_EBUSY */
 int blockio_lock(int fd, bool writer);
+
+/* After an operation that may have made holes. */
+static inline void blockio_forget_data(struct blockio_file *f, enum wh_block_io_kind kind)
+{
+	if (kind > WH_BLOCK_IO_FLUSH)
+		f->data_start = f->data_end = 0;
+}
 
 /* engine.c: 0, -errno or WH_BLOCK_LATER */
 int blockio_submit(struct blockio_file *f, struct wh_block_io *io);

@@ -86,6 +86,7 @@ static void op_end(struct op *o, int result)
 	struct wh_blockio *e = o->file->io;
 	struct wh_block_io *io = o->io;
 	result = remember(o->file, io, result);
+	blockio_forget_data(o->file, io->kind);
 	wh_list_push_front(&e->free, &o->node);
 	wh_assert(e->busy);
 	e->busy--;
@@ -238,6 +239,7 @@ int blockio_submit(struct blockio_file *f, struct wh_block_io *io)
 	struct wh_blockio *e = f->io;
 	uint64_t have = 0;
 	int r;
+	blockio_forget_data(f, io->kind);
 	if (io->kind == WH_BLOCK_IO_FLUSH && f->flush_error)
 		return f->flush_error;
 	if (!e || io->flags & WH_BLOCK_IO_NOW)

@@ -44,18 +44,31 @@ static int file_submit(void *ctx, struct wh_block_io *io)
 	return blockio_submit(ctx, io);
 }
 
+/* Some file systems look through all that follows for the next hole, so whoever goes through a file in pieces asks once for
+ * each stretch of data. Holes are asked for each time: one may be filled by then. */
 static int file_map(void *ctx, uint64_t offset, uint64_t size, bool *ret_data, uint64_t *ret_size)
 {
 	struct blockio_file *f = ctx;
-	off_t data = lseek(f->fd, (off_t)offset, SEEK_DATA), end;
-	if (data < 0 && errno != ENXIO)
-		return -errno;
-	bool is_data = data == (off_t)offset;
-	end = is_data ? lseek(f->fd, (off_t)offset, SEEK_HOLE) : data;
-	if (is_data && end < 0)
-		return -errno;
-	/* ENXIO: no data follows. */
-	uint64_t n = end < 0 ? size : (uint64_t)end - offset;
+	uint64_t n = size;
+	bool is_data = f->data_start <= offset && offset < f->data_end;
+	if (!is_data) {
+		off_t data = lseek(f->fd, (off_t)offset, SEEK_DATA), end = 0;
+		if (data < 0 && errno != ENXIO)
+			return -errno;
+		is_data = data == (off_t)offset;
+		if (is_data)
+			end = lseek(f->fd, (off_t)offset, SEEK_HOLE);
+		if (end < 0)
+			return -errno;
+		if (is_data) {
+			f->data_start = offset;
+			f->data_end = (uint64_t)end;
+		} else if (data >= 0) {
+			n = (uint64_t)data - offset;
+		} /* else no data follows */
+	}
+	if (is_data)
+		n = f->data_end - offset;
 	*ret_data = is_data;
 	*ret_size = n < size ? n : size;
 	return 0;

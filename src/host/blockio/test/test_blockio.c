@@ -342,6 +342,56 @@ static void preallocation(void)
 	wh_block_file_close(&file);
 }
 
+/* What is data at `offset`, and how far; the host's own answer may not change in between. */
+static uint64_t stretch(uint64_t offset, bool *ret_data)
+{
+	uint64_t size = 0;
+	CHECK_EQ(file.ops->map(file.ctx, offset, SIZE - offset, ret_data, &size), 0);
+	return size;
+}
+
+/* Asked once for each stretch of data, and again after what may have changed it. */
+static void data_and_holes(void)
+{
+	static uint8_t bytes[PART];
+	struct wh_iov v = { bytes, PART };
+	struct wh_block_io op = { .kind = WH_BLOCK_IO_WRITE,
+				  .flags = WH_BLOCK_IO_NOW,
+				  .size = PART,
+				  .iov = &v,
+				  .iov_count = 1 };
+	bool data;
+	memset(bytes, 7, sizeof bytes);
+	make_file(SIZE);
+	CHECK_EQ(open_file(0, WH_BLOCK_CACHE_WRITEBACK, &file, NULL), 0);
+	if (stretch(0, &data) == SIZE && data) { /* no holes here: all there is to know */
+		wh_block_file_close(&file);
+		return;
+	}
+	for (op.offset = 0; op.offset < 4 * PART; op.offset += PART)
+		CHECK_EQ(file.ops->submit(file.ctx, &op), 0);
+	CHECK(stretch(0, &data) == 4 * PART && data);
+	CHECK(stretch(PART, &data) == 3 * PART && data);
+	CHECK(stretch(4 * PART, &data) == SIZE - 4 * PART && !data);
+	op.offset = 8 * PART; /* a hole that was seen is filled */
+	CHECK_EQ(file.ops->submit(file.ctx, &op), 0);
+	CHECK(stretch(4 * PART, &data) == 4 * PART && !data);
+	CHECK(stretch(8 * PART, &data) == PART && data);
+	CHECK(stretch(2 * PART, &data) == 2 * PART && data);
+	op.kind = WH_BLOCK_IO_DISCARD; /* data that was seen becomes a hole */
+	op.iov_count = 0;
+	op.offset = 2 * PART;
+	CHECK_EQ(file.ops->submit(file.ctx, &op), 0);
+	int fd = open(path, O_RDONLY);
+	CHECK(fd >= 0);
+	if (lseek(fd, 2 * PART, SEEK_HOLE) == 2 * PART) { /* where holes can be made */
+		CHECK(stretch(2 * PART, &data) == PART && !data);
+		CHECK(stretch(0, &data) == 2 * PART && data);
+	}
+	close(fd);
+	wh_block_file_close(&file);
+}
+
 static void names(void)
 {
 	enum wh_block_cache cache;
@@ -365,6 +415,7 @@ int main(void)
 	RUN(locks);
 	RUN(wrong_files);
 	RUN(preallocation);
+	RUN(data_and_holes);
 	RUN(names);
 	if (path[0])
 		unlink(path);
