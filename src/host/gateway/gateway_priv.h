@@ -463,6 +463,9 @@ void forwards_fini(struct wh_gateway *gateway);
 struct proxy_flow;
 /* Does what the guest begins there go through the proxy? */
 bool proxy_carries(const struct wh_gateway *gateway, const struct wh_net_end *meant);
+/* Is this the gateway's port for programs that know of the proxy? */
+bool proxy_explicit(const struct wh_gateway *gateway, const struct wh_net_end *meant,
+		    struct wh_net_end *ret_to);
 /* The DNS server has told this name for the address. */
 void proxy_note(struct wh_gateway *gateway, const char *name, const struct wh_net_ip *ip);
 void proxy_fini(struct wh_gateway *gateway);

@@ -288,6 +288,20 @@ bool proxy_carries(const struct wh_gateway *gateway, const struct wh_net_end *me
 	       !gateway_is_own(gateway, &meant->ip) && !excluded(gateway, &meant->ip);
 }
 
+bool proxy_explicit(const struct wh_gateway *gateway, const struct wh_net_end *meant,
+		    struct wh_net_end *ret_to)
+{
+	const struct gateway_proxy *proxy = gateway->proxy;
+	if (!proxy || meant->port != WH_GATEWAY_PROXY_PORT ||
+	    !gateway_is_own(gateway, &meant->ip) || gateway->host_loopback ||
+	    gateway->no_outbound) /* the host's own port; nobody's */
+		return false;
+	const struct proxy_server *server = proxy->http.used ? &proxy->http : &proxy->https;
+	if (server->used)
+		*ret_to = server->end;
+	return server->used;
+}
+
 struct proxy_flow *proxy_begin(struct wh_gateway *gateway, const struct wh_net_end *meant,
 			       struct wh_net_end *ret_to)
 {

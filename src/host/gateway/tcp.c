@@ -434,7 +434,8 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 	gateway->touched = true;
 	if (forward)
 		to = forward->to;
-	switch (forward ? DESTINATION_HOST : gateway_destination(gateway, &tuple->local, &to)) {
+	bool said = forward || proxy_explicit(gateway, &tuple->local, &to);
+	switch (said ? DESTINATION_HOST : gateway_destination(gateway, &tuple->local, &to)) {
 	case DESTINATION_HOST:
 		break;
 	case DESTINATION_DNS:
@@ -478,7 +479,7 @@ bool tcp_request(void *ctx, struct wh_net_tcp *s, const struct wh_net_tuple *tup
 	pending_begin(flow, NULL);
 	log_flow(gateway, flow->id, "tcp", &tuple->remote, &tuple->local, 0);
 	wh_net_tcp_set_ops(s, &flow_ops, flow);
-	if (!forward && proxy_carries(gateway, &tuple->local)) {
+	if (!said && proxy_carries(gateway, &tuple->local)) {
 		flow->proxy = proxy_begin(gateway, &tuple->local, &to);
 		if (!flow->proxy) {
 			request_refuse(flow, WH_ECONNREFUSED);

@@ -302,6 +302,49 @@ static void no_datagram(struct wh_net_udp *u, const struct wh_net_tuple *tuple,
 {
 }
 
+static int poor_connect(void *ctx, int fd, const struct sockaddr *address, socklen_t size)
+{
+	if (!poor_sockets_left)
+		return -WH_EADDRNOTAVAIL;
+	return gateway_host_linux.connect(ctx, fd, address, size);
+}
+
+/* The host has no ephemeral port left for this address: the guest hears a refusal, nothing stays, and what runs goes on. */
+static void out_of_ports(void)
+{
+	struct app app = { 0 }, second = { 0 };
+	struct program server = { 0 };
+	uint16_t port;
+	poor = gateway_host_linux;
+	poor.connect = poor_connect;
+	poor_sockets_left = 1;
+	world_init(&w);
+	w.config.host = &poor;
+	world_start(&w);
+	int listener = host_listen(AF_INET, &port);
+	app.to_send = 100;
+	app_connect(&app, &w, false, port);
+	program_accept(&server, &w, listener);
+	UNTIL(&w, server.received == 100);
+	poor_sockets_left = 0;
+	for (int i = 0; i < 50; i++) {
+		memset(&second, 0, sizeof second);
+		app_connect(&second, &w, false, port);
+		UNTIL(&w, second.failed);
+		app_close(&second);
+	}
+	CHECK_EQ(now()->tcp_out_failed + stats.tcp_out_refused, 50);
+	CHECK_EQ(stats.tcp_flows, 1);
+	CHECK_EQ(stats.descriptors, 1);
+	app.to_send = 200;
+	app_pump(&app);
+	UNTIL(&w, server.received == 200);
+	app_close(&app);
+	program_close(&server);
+	close(listener);
+	world_stop(&w);
+}
+
 static void out_of_descriptors(void)
 {
 	struct app app = { 0 }, second = { 0 };
@@ -361,5 +404,6 @@ int main(void)
 	RUN(clients_are_limited);
 	RUN(limits_of_one_guest);
 	RUN(out_of_descriptors);
+	RUN(out_of_ports);
 	return test_end();
 }

@@ -158,6 +158,26 @@ static void tls_by_connect(void)
 	end();
 }
 
+/* Programs that are told of the proxy find it at the gateway, and say what they like. */
+static void proxy_at_the_gateway(void)
+{
+	const struct wh_net_end to = end4(10, 0, 2, 2, 3128);
+	begin("", "");
+	client_open(&to);
+	client_say("CONNECT a.example:22 HTTP/1.1\r\n\r\n");
+	UNTIL_HEARD("CONNECT a.example:22 HTTP/1.1\r\n\r\n");
+	say("HTTP/1.1 200 ok\r\n\r\n");
+	UNTIL(&w, client.size == 19);
+	CHECK_EQ(now()->proxied, 0); /* nothing is looked at */
+	client_end();
+	struct wh_diag diag;
+	CHECK_EQ(wh_gateway_proxy_set(w.gateway, WH_GATEWAY_PROXY_BOTH, NULL, &diag), 0);
+	client_open(&to);
+	UNTIL(&w, client.failed);
+	client_end();
+	end();
+}
+
 static void requests_in_the_proxys_form(void)
 {
 	struct wh_net_end to = end4(192, 0, 2, 1, 80);
@@ -375,6 +395,7 @@ static void urls(void)
 int main(void)
 {
 	RUN(tls_by_connect);
+	RUN(proxy_at_the_gateway);
 	RUN(requests_in_the_proxys_form);
 	RUN(what_is_no_plain_request_is_not_touched);
 	RUN(failures_have_a_page);

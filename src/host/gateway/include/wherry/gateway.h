@@ -275,8 +275,10 @@ int wh_gateway_inside_listen(struct wh_gateway *gateway, uint16_t port, const st
  * What the guest opens to port 80 or 443 outside goes through the host's proxy, without the guest knowing: port 443 by
  * CONNECT; on port 80 a plain HTTP/1 request in the proxy's form, one per connection, and everything else
  * (HTTP/2, WebSocket, other protocols) by CONNECT, too. UDP to port 443 is refused, so that clients of QUIC turn to TCP.
- * The proxy is told the name that the gateway's DNS server gave for the address, or the address.
+ * The proxy is told the name that the gateway's DNS server gave for the address, or the address. Programs that know of
+ * proxies find it at the gateway's port 3128, unless host_loopback makes that the host's; its user and password are then theirs to say.
  */
+#define WH_GATEWAY_PROXY_PORT 3128u
 #define WH_GATEWAY_PROXY_EXCLUDE_SIZE 1024u
 enum wh_gateway_proxy_kind {
 	WH_GATEWAY_PROXY_BOTH,
