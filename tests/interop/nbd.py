@@ -302,6 +302,25 @@ def compacts_while_it_is_used():
     run("qemu-io", "-f", "qcow2", "-c", "read -P 0 0 120M", "-c", "read -P 5 120M 72M", "a.qcow2")
 
 
+@case("unshare", "nbdcopy", "qemu-img")
+def full_disk():
+    """The file's disk is full: the client is told, and what it wrote before is there when the server has ended."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        print("    not here: no user namespaces")
+        return
+    os.makedirs("full", exist_ok=True)
+    with open("big.raw", "wb") as f:
+        f.write(random.Random(8).randbytes(8 << 20))
+    script = """mount -t tmpfs -o size=4m none full && qemu-img create -q -f qcow2 full/z.qcow2 64M
+        "$0" disk serve -f qcow2 -k z.sock --ready-fd 9 full/z.qcow2 9>ready & p=$!
+        while [ ! -s ready ] && kill -0 $p; do :; done
+        nbdcopy big.raw 'nbd+unix:///?socket=z.sock' && exit 20
+        wait $p && qemu-img check -q full/z.qcow2 && "$0" disk info --json -f qcow2 full/z.qcow2 &&
+        "$0" disk map --json -f qcow2 full/z.qcow2"""
+    out = run("unshare", "-rm", "sh", "-c", script, WHERRY)
+    check("No space left" in out and '"data": true' in out, out)
+
+
 @case("nbdinfo")
 def tells_in_json():
     make("a.qcow2", "qcow2")
