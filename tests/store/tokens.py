@@ -131,7 +131,7 @@ def forged(store, dialect):
 
 
 def over(store):
-    token = store.run('token', store.repo + '@main', 'brief', '--ttl', '2s').stdout.decode().strip()
+    token = store.run('token', store.repo + '@main', 'brief', '--ttl', '5s').stdout.decode().strip()
     c = store.client('9P2000.u', aname=token)
     c.read('head')
     fid = c.open('head')
