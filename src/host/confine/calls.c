@@ -100,9 +100,11 @@ const struct confine_call confine_calls[] = {
 	{ SYS_getrusage, L, 0 },
 	{ SYS_ptrace, D, 0 },
 	{ SYS_getuid, L, 0 },
+	{ SYS_rt_sigtimedwait, V, 0 }, /* a vCPU that is to stand still */
 	{ SYS_sigaltstack, L | V | W | M, 0 },
 	{ SYS_fstatfs, F, 0 },
 	{ SYS_gettid, L | V | W | M, 0 },
+	{ SYS_tkill, K, 0 }, /* musl's pthread_kill, which stops vCPUs */
 	{ SYS_time, L, 0 },
 	{ SYS_futex, L | V | W | M, 0 },
 	{ SYS_sched_getaffinity, L | W, 0 },
