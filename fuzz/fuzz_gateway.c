@@ -33,7 +33,8 @@ static struct {
 	size_t left;
 	struct fake_socket sockets[SOCKETS_MAX];
 	struct wh_net_port port;
-	uint32_t room; /* frames that the link takes */
+	uint32_t room;    /* frames that the link takes */
+	uint16_t segment; /* the next frame is several datagrams of so many bytes; 0 = it is not */
 	/* The last TCP segment from the gateway, to go on with its connection. */
 	struct wh_wire_tcp tcp;
 	uint32_t tcp_payload;
@@ -273,6 +274,8 @@ static void hand_in(const uint8_t *bytes, uint32_t size)
 	struct wh_net_frame frame = {
 		.iov = iov, .iov_count = 2, .size = size, .flags = WH_NET_DATA_VALID
 	};
+	frame.gso_type = f.segment ? WH_NET_GSO_UDP_L4 : WH_NET_GSO_NONE;
+	frame.gso_size = f.segment;
 	if (f.port.receive)
 		(void)f.port.receive(&f.port, &frame);
 }
@@ -342,7 +345,7 @@ static void record(uint8_t kind, const uint8_t *p, uint32_t size, struct wh_loop
 		if (f.room && f.port.writable)
 			f.port.writable(&f.port);
 		break;
-	case UDP_FRAME: /* destination, port, payload */
+	case UDP_FRAME: /* destination, port, payload; top bit of the kind: several datagrams, as long as the last byte says */
 		if (n >= 6) {
 			uint8_t *at = ip4_head(frame, WH_WIRE_PROTO_UDP, p, 8 + n - 6);
 			struct wh_wire_udp udp = { .from = 1234,
@@ -350,7 +353,9 @@ static void record(uint8_t kind, const uint8_t *p, uint32_t size, struct wh_loop
 						   .size = (uint16_t)(8 + n - 6) };
 			wh_wire_udp_emit(at, &udp);
 			memcpy(at + 8, p + 6, n - 6);
+			f.segment = kind & 0x80 ? 1 + p[n - 1] : 0;
 			hand_in(frame, 42 + n - 6);
+			f.segment = 0;
 		}
 		break;
 	case ICMP6_FRAME: { /* destination, message */
@@ -407,6 +412,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	wh_assert(wh_gateway_forward_parse("8080=192.0.2.1:80", &forward, NULL) == 0);
 	wh_assert(wh_gateway_forward_add(gateway, &forward, NULL, NULL) == 0);
 	f.port = (struct wh_net_port){ .send = link_send, .mtu = 1500 };
+	f.port.link_features = size & 1 ? WH_NET_LINK_CSUM | WH_NET_LINK_USO : 0;
 	wh_assert(wh_gateway_attach(gateway, &f.port) == 0);
 	f.data = data;
 	f.left = size;

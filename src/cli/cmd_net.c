@@ -309,7 +309,6 @@ static int child_start(struct net *n, const struct wh_gateway_addresses *a)
 	memcpy(tap.gateway4, a->gateway_ip4, 4);
 	memcpy(tap.ip6, a->guest_ip6, 16);
 	memcpy(tap.gateway6, a->gateway_ip6, 16);
-	tap.no_uso = true; /* the gateway's stack takes single datagrams */
 	return net_child_start(&n->options, &tap, a->dns_ip4, &n->child);
 }
 
@@ -338,6 +337,8 @@ static int gateway_start(struct net *n)
 							  WH_NET_LINK_TSO6,
 					 .gone = tap_gone,
 					 .ctx = n };
+	if (n->child.offloads & WH_TAP_USO)
+		tap.link_features |= WH_NET_LINK_USO;
 	struct wh_diag diag = { "" };
 	splice_start(n, &config);
 	int error = wh_loop_new(&n->loop);

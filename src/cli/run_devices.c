@@ -28,7 +28,7 @@
 #include "run.h"
 
 /* What the gateway's stack takes from a device. */
-#define OFFLOADS (WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 | WH_NET_LINK_TSO6)
+#define OFFLOADS (WH_NET_LINK_CSUM | WH_NET_LINK_TSO4 | WH_NET_LINK_TSO6 | WH_NET_LINK_USO)
 
 /* How long a client may take to fetch what the guest sent before it ended. */
 #define NETWORK_FINISH_MS 3000u

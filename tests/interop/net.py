@@ -161,6 +161,32 @@ def in_udp(address):
         fail("a burst of datagrams")
 
 
+def in_udp_bulk(address):
+    """Many datagrams in one call (UDP_SEGMENT), which cross the tap in one frame; the answers come as they like."""
+    def frames():
+        with open("/proc/net/dev") as f:
+            return next(int(line.split()[10]) for line in f if line.strip().startswith("eth0:"))
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(20)
+    s.connect((address, PORT))
+    before, count = frames(), 0
+    for size, segment in (12345, 1000), (40 * 1400, 1400), (1401, 1400), (999, 333), (20, 20):
+        try:
+            s.setsockopt(socket.IPPROTO_UDP, 103, segment)
+        except OSError:
+            print("skipped: udp_bulk: a kernel without UDP_SEGMENT")
+            return
+        data = pattern(size)
+        want = [data[i:i + segment] for i in range(0, size, segment)]
+        count += len(want)
+        s.send(data)
+        for datagram in want:
+            if s.recv(65536) != datagram:
+                fail(f"{size} bytes in datagrams of {segment} did not come back as they were")
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 2) and frames() - before >= count:
+        fail(f"{count} datagrams crossed the tap as {frames() - before} frames")
+
+
 def in_all(gateway4, gateway6):
     for address in gateway4, gateway6:
         in_ping(address)
@@ -311,6 +337,11 @@ def case_refusals(n):
 
 def case_traffic(n):
     n.inside(f"in_all({GATEWAY4!r}, {GATEWAY6!r})", "--host-loopback")
+
+
+def case_udp_bulk(n):
+    n.inside(f"in_udp_bulk({OUTSIDE4!r})")
+    n.inside(f"in_udp_bulk({OUTSIDE6!r})")
 
 
 def case_large_mtu(n):

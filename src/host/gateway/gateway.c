@@ -354,6 +354,7 @@ static int stack_new(struct wh_gateway *gateway, const struct wh_gateway_config 
 {
 	static const struct wh_net_ops ops = { .tcp_request = tcp_request,
 					       .udp_datagram = udp_datagram,
+					       .udp_segments = udp_segments,
 					       .icmp_echo = echo_request,
 					       .udp_error = udp_error };
 	const struct wh_gateway_addresses *a = &gateway->addresses;

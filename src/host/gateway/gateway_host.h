@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <wherry/loop.h>
 
+struct mmsghdr;
+
 struct wh_gateway_host {
 	int (*socket)(void *ctx, int domain, int type, int protocol);
 	int (*connect)(void *ctx, int fd, const struct sockaddr *to, socklen_t size);
@@ -20,6 +22,8 @@ struct wh_gateway_host {
 	int (*name)(void *ctx, int fd, struct sockaddr *ret_name, socklen_t *size);
 	long (*send)(void *ctx, int fd, const struct msghdr *message);
 	long (*receive)(void *ctx, int fd, struct msghdr *message, int flags);
+	/* Many messages at once, at least one: how many. NULL = one by one. */
+	long (*receive_many)(void *ctx, int fd, struct mmsghdr *messages, unsigned count);
 	int (*option_set)(void *ctx, int fd, int level, int name, const void *value, socklen_t);
 	/* Takes the pending error (SO_ERROR): 0 or a positive errno. */
 	int (*error)(void *ctx, int fd);

@@ -319,6 +319,10 @@ long socket_send(struct wh_gateway *gateway, int fd, const struct wh_net_end *to
 		 const struct wh_iov *iov, uint32_t count);
 long socket_receive(struct wh_gateway *gateway, int fd, const struct wh_iov *iov, uint32_t count,
 		    struct wh_net_end *ret_from);
+/* Up to count messages of a socket at once; how many there were, or -errno. */
+struct mmsghdr;
+long socket_receive_many(struct wh_gateway *gateway, int fd, struct mmsghdr *messages,
+			 uint32_t count);
 
 /* ---- tcp.c ---- */
 
@@ -345,10 +349,12 @@ bool splice_continue(struct wh_gateway *gateway);
 void splices_end(struct wh_gateway *gateway);
 void splice_fini(struct wh_gateway *gateway);
 
-/* ---- udp.c ---- */
+/* ---- udp.c, udp_receive.c ---- */
 
 bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
 		  uint32_t count, uint32_t size);
+bool udp_segments(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
+		  uint32_t count, uint32_t size, uint32_t segment);
 void udp_error(void *ctx, const struct wh_net_tuple *tuple, int error);
 int udp_init(struct wh_gateway *gateway); /* idempotent */
 void udp_published(struct wh_gateway *gateway, struct listener *listener);

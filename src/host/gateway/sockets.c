@@ -137,6 +137,21 @@ long socket_receive(struct wh_gateway *gateway, int fd, const struct wh_iov *iov
 	return n;
 }
 
+long socket_receive_many(struct wh_gateway *gateway, int fd, struct mmsghdr *messages,
+			 uint32_t count)
+{
+	const struct wh_gateway_host *host = gateway->host;
+	if (host->receive_many)
+		return host->receive_many(gateway->host_ctx, fd, messages, count);
+	for (uint32_t i = 0; i < count; i++) {
+		long n = host->receive(gateway->host_ctx, fd, &messages[i].msg_hdr, 0);
+		if (n < 0)
+			return i ? (long)i : n;
+		messages[i].msg_len = (unsigned)n;
+	}
+	return count;
+}
+
 _Static_assert(sizeof(struct wh_iov) == sizeof(struct iovec) &&
 		       offsetof(struct wh_iov, size) == offsetof(struct iovec, iov_len),
 	       "a list of ours is handed to the kernel as it is");

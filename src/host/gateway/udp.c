@@ -19,87 +19,28 @@
  * once; those that follow to the same peer are gathered, and go before the loop sleeps as one call
  * that the kernel cuts (UDP_SEGMENT, Linux 4.18). So a single question never waits.
  *
- * Lossless where it can be: when the guest's link is full, the datagram at hand is held, and host
- * sockets are not read until the link takes frames again.
+ * Datagrams that the guest hands over as one frame (USO) go out as such, straight from its memory.
+ *
+ * What comes for the guest: udp_receive.c.
  */
-#include "gateway_priv.h"
+#include "udp_priv.h"
 
-#include <time.h> /* linux/errqueue.h needs struct timespec */
-
-#include <linux/errqueue.h>
 #include <linux/udp.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/hash.h>
 
-#define UDP_BUCKETS 256u
+#ifndef UDP_SEGMENT /* Linux 4.18 */
+#define UDP_SEGMENT 103
+#endif
+
 #define UDP_FLOWS_PER_BLOCK 16u
-#define UDP_FILTER_WORDS 8u
 #define TIMEOUT_DNS_NS (10 * GATEWAY_S)
-#define TIMEOUT_ONE_WAY_NS (30 * GATEWAY_S)
-#define TIMEOUT_NS (120 * GATEWAY_S)
-/* Datagrams read from one socket per event, so that a busy one leaves room for others. */
-#define UDP_BATCH_MAX 64
-/* While they come singly, only each so-many-th event looks for a second one. */
-#define UDP_SINGLES 8u
-#define UDP_ERRORS_MAX 8
-/* Of a socket that had so many at once, as far as the system lets us: bursts come faster than a guest takes them. */
-#define UDP_BURST 8
-#define UDP_RECEIVE_BUFFER (1 << 20)
 #define SHOWN_PORT_TRIES 8
-/* More segments in a call save little, and a receiver's default buffer holds few bursts of 64. The size
- * is that of the largest IP packet. */
-#define BATCH_SEGMENTS_MAX 16u
-#define BATCH_SIZE_MAX 65000u
+/* Of a published port per event. */
+#define PUBLISHED_MAX 64
+/* That Linux before 6.9 cuts in one call. */
+#define CUT_MAX 64u
 
-struct udp_flow {
-	struct udp_flow *next; /* in the bucket */
-	struct wh_list used;   /* gateway_udp.flows: front = least recently used */
-	struct wh_gateway *gateway;
-	struct wh_loop_timer timer;
-	struct wh_net_end guest;
-	uint64_t used_ns, timeout_ns, begun_ns, bytes_out, bytes_in;
-	struct account *account; /* OUT */
-	uint32_t id;
-	/* OUT */
-	struct wh_net_end peer; /* that was sent to last */
-	struct wh_loop_fd watch;
-	uint64_t filter[UDP_FILTER_WORDS];
-	/* IN; rule NULL = OUT */
-	struct rule *rule;
-	struct listener *listener;       /* whose socket the client talks to */
-	struct wh_net_end client, shown; /* shown = what the guest sees */
-	struct wh_net_ip local;          /* which address of the host the client used */
-	struct udp_flow *client_next;    /* in the bucket by client */
-	bool is4;
-	uint8_t hops;     /* that the socket was told, 0 = none */
-	bool single;      /* the last look found no second datagram */
-	uint32_t singles; /* events since then */
-	bool large;       /* UDP_RECEIVE_BUFFER was asked for */
-	bool no_batch;    /* the kernel does not cut for this way: old, or a small MTU */
-};
-
-/* Datagrams of one flow to one peer, all of `segment` bytes but perhaps the last. */
-struct udp_batch {
-	struct udp_flow *flow; /* NULL = nothing was sent in this round */
-	struct wh_net_tuple tuple;
-	struct wh_net_end to;
-	uint32_t segment, used, count;
-	uint8_t buffer[BATCH_SIZE_MAX];
-};
-
-struct gateway_udp {
-	struct pool pool;
-	struct wh_list flows;
-	struct udp_flow *buckets[UDP_BUCKETS]; /* by guest end (OUT), guest and shown (IN) */
-	struct udp_flow *clients[UDP_BUCKETS]; /* IN: by rule and client */
-	bool held, paused;                     /* a datagram waits for the link */
-	struct wh_net_tuple held_tuple;
-	uint32_t held_size;
-	uint8_t buffer[GATEWAY_DATAGRAM_MAX];
-	struct udp_batch batch;
-};
-
-static void flow_readable(struct wh_loop_fd *watch, uint32_t events);
 static void flow_expired(struct wh_loop_timer *timer);
 
 int udp_init(struct wh_gateway *gateway)
@@ -208,7 +149,7 @@ static void flow_free(struct udp_flow *flow)
 }
 
 /* The timer is not moved with every datagram: when it fires it looks at used_ns. */
-static void flow_touch(struct udp_flow *flow)
+void udp_flow_touch(struct udp_flow *flow)
 {
 	struct gateway_udp *udp = flow->gateway->udp;
 	flow->used_ns = wh_loop_now(flow->gateway->loop);
@@ -240,8 +181,8 @@ static struct udp_flow *flow_new(struct wh_gateway *gateway)
 	if (!flow)
 		return NULL;
 	flow->gateway = gateway;
-	flow->watch = (struct wh_loop_fd){ .fd = -1, .fn = flow_readable, .ctx = flow };
-	flow->timeout_ns = TIMEOUT_ONE_WAY_NS;
+	flow->watch = (struct wh_loop_fd){ .fd = -1, .fn = udp_flow_readable, .ctx = flow };
+	flow->timeout_ns = UDP_TIMEOUT_ONE_WAY_NS;
 	wh_loop_timer_init(&flow->timer, flow_expired, flow);
 	return flow;
 }
@@ -271,187 +212,6 @@ static void flow_insert(struct udp_flow *flow)
 		event_flow(gateway, flow->id, WH_GATEWAY_UDP, flow->rule != NULL, &tuple);
 	log_flow(gateway, flow->id, flow->rule ? "udp from" : "udp to any from",
 		 flow->rule ? &flow->client : &flow->guest, &flow->guest, 0);
-}
-
-/* ---- towards the guest ---- */
-
-/* The datagram is in udp->buffer. false = the link is full; it is held. */
-static bool deliver(struct wh_gateway *gateway, const struct wh_net_tuple *tuple, uint32_t size)
-{
-	struct gateway_udp *udp = gateway->udp;
-	struct wh_iov iov = { udp->buffer, size };
-	int n = wh_net_udp_send(gateway->net, NULL, tuple, &iov, 1, NULL);
-	gateway->touched = true;
-	if (n == -WH_EAGAIN) {
-		udp->held = true;
-		udp->held_tuple = *tuple;
-		udp->held_size = size;
-		return false;
-	}
-	if (n < 0)
-		gateway->stats.udp_dropped++;
-	else
-		gateway->stats.udp_in++;
-	return true;
-}
-
-static void read_pause(struct wh_gateway *gateway, struct wh_loop_fd *watch)
-{
-	gateway->udp->paused = true;
-	(void)socket_watch_modify(gateway, watch, 0);
-}
-
-void udp_writable(struct wh_gateway *gateway)
-{
-	struct gateway_udp *udp = gateway->udp;
-	if (!udp)
-		return;
-	if (udp->held) {
-		udp->held = false;
-		if (!deliver(gateway, &udp->held_tuple, udp->held_size))
-			return;
-	}
-	if (!udp->paused)
-		return;
-	udp->paused = false;
-	WH_LIST_FOR_EACH(node, &udp->flows) {
-		struct udp_flow *flow = WH_LIST_ENTRY(node, struct udp_flow, used);
-		if (flow->watch.fd >= 0 && !flow->watch.events)
-			(void)socket_watch_modify(gateway, &flow->watch, WH_LOOP_READ);
-	}
-	WH_LIST_FOR_EACH(node, &gateway->rules) {
-		struct rule *rule = WH_LIST_ENTRY(node, struct rule, node);
-		for (uint32_t i = 0; i < rule->listener_count; i++) {
-			struct wh_loop_fd *watch = &rule->listeners[i].watch;
-			if (rule->config.protocol == WH_GATEWAY_UDP && !watch->events)
-				(void)socket_watch_modify(gateway, watch, WH_LOOP_READ);
-		}
-	}
-}
-
-static void filter_bits(const struct wh_gateway *gateway, const struct wh_net_ip *ip,
-			uint32_t bits[2])
-{
-	uint64_t hash = wh_siphash(gateway->key, ip->bytes, 16);
-	bits[0] = (uint32_t)(hash % (64 * UDP_FILTER_WORDS));
-	bits[1] = (uint32_t)((hash >> 32) % (64 * UDP_FILTER_WORDS));
-}
-
-static void filter_add(struct udp_flow *flow, const struct wh_net_ip *ip)
-{
-	uint32_t bits[2];
-	filter_bits(flow->gateway, ip, bits);
-	for (int i = 0; i < 2; i++)
-		flow->filter[bits[i] / 64] |= 1ull << (bits[i] % 64);
-}
-
-static bool filter_has(const struct udp_flow *flow, const struct wh_net_ip *ip)
-{
-	uint32_t bits[2];
-	filter_bits(flow->gateway, ip, bits);
-	return (flow->filter[bits[0] / 64] >> (bits[0] % 64) & 1) &&
-	       (flow->filter[bits[1] / 64] >> (bits[1] % 64) & 1);
-}
-
-/* How the guest knows a peer of an OUT flow. false: it cannot have been sent to. */
-static bool peer_shown(const struct wh_gateway *gateway, const struct udp_flow *flow,
-		       const struct wh_net_end *peer, struct wh_net_end *ret_shown)
-{
-	if (gateway->forward_count &&
-	    forward_shown(gateway, peer, wh_net_ip_is4(&flow->guest.ip), ret_shown))
-		return true;
-	*ret_shown = *peer;
-	if (!gateway_is_loopback(&peer->ip))
-		return true;
-	ret_shown->ip = gateway->self[wh_net_ip_is4(&peer->ip) ? 0 : 1];
-	return gateway->host_loopback;
-}
-
-/* ICMP errors about what the guest sent, from the socket's error queue. */
-static void flow_errors(struct udp_flow *flow)
-{
-	struct wh_gateway *gateway = flow->gateway;
-	for (int i = 0; i < UDP_ERRORS_MAX; i++) {
-		union host_address to = { .any = { .sa_family = AF_UNSPEC } };
-		_Alignas(struct cmsghdr) char control[256];
-		uint8_t payload[HOPS_PAYLOAD_MAX]; /* of the datagram that it is about */
-		struct iovec iov = { payload, sizeof payload };
-		struct msghdr message = { .msg_name = &to,
-					  .msg_namelen = sizeof to,
-					  .msg_iov = &iov,
-					  .msg_iovlen = 1,
-					  .msg_control = control,
-					  .msg_controllen = sizeof control };
-		long n = gateway->host->receive(gateway->host_ctx, flow->watch.fd, &message,
-						MSG_ERRQUEUE);
-		struct wh_net_tuple tuple = { .remote = flow->guest };
-		struct wh_net_end peer;
-		if (n < 0)
-			return;
-		if (!address_to_end(&to, &peer) || !peer_shown(gateway, flow, &peer, &tuple.local))
-			continue;
-		for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
-			struct sock_extended_err error;
-			struct wh_net_icmp_report report = { .tuple = tuple,
-							     .payload = payload,
-							     .payload_size = (uint32_t)n };
-			if ((c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR) &&
-			    (c->cmsg_level != IPPROTO_IPV6 || c->cmsg_type != IPV6_RECVERR))
-				continue;
-			if (hops_error(gateway, c, &report))
-				continue;
-			memcpy(&error, CMSG_DATA(c), sizeof error);
-			(void)wh_net_icmp_udp_error(gateway->net, &tuple, (int)error.ee_errno,
-						    error.ee_info);
-			gateway->touched = true;
-		}
-	}
-}
-
-static void flow_readable(struct wh_loop_fd *watch, uint32_t events)
-{
-	struct udp_flow *flow = watch->ctx;
-	struct wh_gateway *gateway = flow->gateway;
-	struct gateway_udp *udp = gateway->udp;
-	if (events & WH_LOOP_HANGUP)
-		flow_errors(flow);
-	if (!(events & WH_LOOP_READ))
-		return;
-	if (udp->held) {
-		read_pause(gateway, watch);
-		return;
-	}
-	int limit = flow->single && ++flow->singles < UDP_SINGLES ? 1 : UDP_BATCH_MAX;
-	if (limit > 1)
-		flow->singles = 0;
-	for (int i = 0; i < limit; i++) {
-		struct wh_iov iov = { udp->buffer, sizeof udp->buffer };
-		struct wh_net_tuple tuple = { .remote = flow->guest };
-		struct wh_net_end peer;
-		long n = socket_receive(gateway, watch->fd, &iov, 1, &peer);
-		if (limit > 1 && i < 2)
-			flow->single = n == -WH_EAGAIN;
-		if (i == UDP_BURST && !flow->large) {
-			flow->large = true;
-			(void)socket_set(gateway, watch->fd, SOL_SOCKET, SO_RCVBUF,
-					 UDP_RECEIVE_BUFFER); /* the usual one does as well */
-		}
-		if (n == -WH_EAGAIN || n == -WH_EINTR)
-			return;
-		if (n < 0 || !filter_has(flow, &peer.ip) ||
-		    !peer_shown(gateway, flow, &peer, &tuple.local)) {
-			gateway->stats.udp_dropped++;
-			continue;
-		}
-		flow_touch(flow);
-		flow->bytes_in += (uint64_t)n;
-		if (flow->timeout_ns == TIMEOUT_ONE_WAY_NS)
-			flow->timeout_ns = TIMEOUT_NS;
-		if (!deliver(gateway, &tuple, (uint32_t)n)) {
-			read_pause(gateway, watch);
-			return;
-		}
-	}
 }
 
 /* ---- from the guest ---- */
@@ -532,45 +292,62 @@ static long out_try(struct udp_flow *flow, const struct msghdr *message)
 	struct wh_gateway *gateway = flow->gateway;
 	long n = gateway->host->send(gateway->host_ctx, flow->watch.fd, message);
 	if (n == -WH_ECONNREFUSED || n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH) {
-		flow_errors(flow);
+		udp_flow_errors(flow);
 		n = gateway->host->send(gateway->host_ctx, flow->watch.fd, message);
 	}
 	return n;
 }
 
-/* One call for all, or one for each where the kernel does not cut. */
+/* The kernel has no way to cut for this route or socket. */
+static bool cannot_cut(long error)
+{
+	return error == -WH_EINVAL || error == -WH_EMSGSIZE || error == -WH_EIO ||
+	       error == -WH_ENOPROTOOPT;
+}
+
+/* Datagrams of `segment` bytes but perhaps the last: in one call as many as may be, or one by one where the kernel does not
+ * cut. What the last call said. */
+static long segments_send(struct udp_flow *flow, const struct wh_net_end *to,
+			  const struct wh_iov *iov, uint32_t count, uint32_t size, uint32_t segment)
+{
+	struct wh_gateway *gateway = flow->gateway;
+	union host_address address;
+	union source_control control;
+	struct wh_iov part[WH_NET_FRAME_IOV_MAX];
+	uint16_t option = (uint16_t)segment;
+	long n = 0;
+	for (uint32_t at = 0; at < size;) {
+		struct msghdr message = { .msg_iov = (struct iovec *)part, .msg_name = &address };
+		bool whole = !flow->no_batch && size - at > segment;
+		uint32_t most = whole ? CUT_MAX * segment : segment;
+		uint32_t taken = size - at < most ? size - at : most;
+		int parts = wh_iov_slice(iov, count, at, taken, part, WH_ARRAY_COUNT(part));
+		wh_assert(parts > 0);
+		message.msg_iovlen = (size_t)parts;
+		message.msg_namelen = address_from_end(to, &address);
+		if (whole)
+			source_put(&message, &control, IPPROTO_UDP, UDP_SEGMENT, &option,
+				   sizeof option);
+		n = out_try(flow, &message);
+		if (whole && cannot_cut(n)) {
+			flow->no_batch = true;
+			continue;
+		}
+		*(n < 0 ? &gateway->stats.udp_dropped : &gateway->stats.udp_out) +=
+			(taken + segment - 1) / segment;
+		at += taken;
+	}
+	return n;
+}
+
 void udp_flush(struct wh_gateway *gateway)
 {
 	struct gateway_udp *udp = gateway->udp;
 	if (!udp || !udp->batch.flow)
 		return;
 	struct udp_batch *b = &udp->batch;
-	struct udp_flow *flow = b->flow;
-	union host_address address;
-	union source_control control;
-	struct iovec iov = { b->buffer, b->used };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_name = &address };
-	uint16_t segment = (uint16_t)b->segment;
-	message.msg_namelen = address_from_end(&b->to, &address);
-	long n = 0;
-	bool whole = b->count > 1 && !flow->no_batch;
-	if (whole) {
-		source_put(&message, &control, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
-		n = out_try(flow, &message);
-		message.msg_control = NULL;
-		message.msg_controllen = 0;
-		if (n == -WH_EINVAL || n == -WH_EMSGSIZE || n == -WH_EIO || n == -WH_ENOPROTOOPT)
-			flow->no_batch = true, whole = false;
-		else
-			*(n < 0 ? &gateway->stats.udp_dropped : &gateway->stats.udp_out) +=
-				b->count;
-	}
-	for (uint32_t at = 0; !whole && at < b->used; at += b->segment) {
-		uint32_t left = b->used - at;
-		iov = (struct iovec){ b->buffer + at, left < b->segment ? left : b->segment };
-		n = out_try(flow, &message);
-		*(n < 0 ? &gateway->stats.udp_dropped : &gateway->stats.udp_out) += 1;
-	}
+	struct wh_iov iov = { b->buffer, b->used };
+	long n = segments_send(b->flow, &b->to, &iov, 1, b->used, b->segment);
 	if (n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH || n == -WH_ECONNREFUSED)
 		(void)wh_net_icmp_udp_error(gateway->net, &b->tuple, (int)-n, 0);
 	b->flow = NULL;
@@ -582,11 +359,11 @@ static bool batch_add(struct udp_flow *flow, const struct wh_net_end *to, const 
 		      uint32_t count, uint32_t size)
 {
 	struct udp_batch *b = &flow->gateway->udp->batch;
-	if (b->flow != flow || !end_equal(&b->to, to) || !size || size > BATCH_SIZE_MAX ||
+	if (b->flow != flow || !end_equal(&b->to, to) || !size || size > UDP_BATCH_SIZE_MAX ||
 	    flow->no_batch)
 		return false;
-	if (b->count && (size > b->segment || b->used + size > BATCH_SIZE_MAX ||
-			 b->count == BATCH_SEGMENTS_MAX)) {
+	if (b->count && (size > b->segment || b->used + size > UDP_BATCH_SIZE_MAX ||
+			 b->count == UDP_BATCH_SEGMENTS_MAX)) {
 		udp_flush(flow->gateway);
 		b->flow = flow; /* to and tuple are still those */
 	}
@@ -605,7 +382,7 @@ static bool batch_add(struct udp_flow *flow, const struct wh_net_end *to, const 
 /* false = port unreachable. */
 static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
 		     const struct wh_net_end *to, const struct wh_iov *iov, uint32_t count,
-		     uint32_t size)
+		     uint32_t size, uint32_t segment)
 {
 	if (hops_end_here(gateway, tuple, NULL, iov, count))
 		return true;
@@ -617,28 +394,29 @@ static bool out_send(struct wh_gateway *gateway, const struct wh_net_tuple *tupl
 		gateway->stats.udp_dropped++;
 		return true;
 	}
-	filter_add(flow, &to->ip);
-	flow_touch(flow);
+	udp_filter_add(flow, &to->ip);
+	udp_flow_touch(flow);
 	flow->peer = tuple->local;
 	flow->bytes_out += size;
-	if (!flow->hops && batch_add(flow, to, iov, count, size))
+	if (!segment && !flow->hops && batch_add(flow, to, iov, count, size))
 		return true;
 	udp_flush(gateway);
 	hops_set(gateway, flow->watch.fd, is4, &flow->hops);
-	union host_address address;
-	struct msghdr message = { .msg_iov = (struct iovec *)(void *)(uintptr_t)iov,
-				  .msg_iovlen = count,
-				  .msg_name = &address };
-	message.msg_namelen = address_from_end(to, &address);
-	long n = out_try(flow, &message);
-	gateway->udp->batch.flow = flow;
-	gateway->udp->batch.to = *to;
-	gateway->udp->batch.tuple = *tuple;
-	if (n >= 0) {
-		gateway->stats.udp_out++;
-		return true;
+	long n;
+	if (segment) {
+		n = segments_send(flow, to, iov, count, size, segment);
+	} else {
+		union host_address address;
+		struct msghdr message = { .msg_iov = (struct iovec *)(void *)(uintptr_t)iov,
+					  .msg_iovlen = count,
+					  .msg_name = &address };
+		message.msg_namelen = address_from_end(to, &address);
+		n = out_try(flow, &message);
+		*(n < 0 ? &gateway->stats.udp_dropped : &gateway->stats.udp_out) += 1;
+		gateway->udp->batch.flow = flow;
+		gateway->udp->batch.to = *to;
+		gateway->udp->batch.tuple = *tuple;
 	}
-	gateway->stats.udp_dropped++;
 	if (n == -WH_ECONNREFUSED)
 		return false;
 	if (n == -WH_EHOSTUNREACH || n == -WH_ENETUNREACH || n == -WH_EACCES || n == -WH_EPERM)
@@ -685,14 +463,13 @@ static void in_reply(struct udp_flow *flow, const struct wh_iov *iov, uint32_t c
 	long n = gateway->host->send(gateway->host_ctx, flow->listener->watch.fd, &message);
 	*(n < 0 ? &gateway->stats.udp_dropped : &gateway->stats.udp_out) += 1;
 	flow->bytes_out += n < 0 ? 0 : (uint64_t)n;
-	flow->timeout_ns = TIMEOUT_NS;
-	flow_touch(flow);
+	flow->timeout_ns = UDP_TIMEOUT_NS;
+	udp_flow_touch(flow);
 }
 
-bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
-		  uint32_t count, uint32_t size)
+static bool datagram_take(struct wh_gateway *gateway, const struct wh_net_tuple *tuple,
+			  const struct wh_iov *iov, uint32_t count, uint32_t size, uint32_t segment)
 {
-	struct wh_gateway *gateway = ctx;
 	struct wh_net_end to;
 	gateway->touched = true;
 	if (tuple->local.port == WH_WIRE_DHCP_SERVER_PORT &&
@@ -734,7 +511,7 @@ bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_i
 			gateway->stats.udp_dropped++;
 			return false;
 		}
-		return out_send(gateway, tuple, &to, iov, count, size);
+		return out_send(gateway, tuple, &to, iov, count, size, segment);
 	case DESTINATION_DNS:
 		if (tuple->local.port != 53)
 			return false;
@@ -751,6 +528,33 @@ bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_i
 		return false;
 	}
 	gateway->stats.udp_dropped++;
+	return true;
+}
+
+bool udp_datagram(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
+		  uint32_t count, uint32_t size)
+{
+	return datagram_take(ctx, tuple, iov, count, size, 0);
+}
+
+bool udp_segments(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
+		  uint32_t count, uint32_t size, uint32_t segment)
+{
+	struct wh_gateway *gateway = ctx;
+	uint16_t port = tuple->local.port;
+	/* Replies to clients of published ports, and questions to services of ours, are taken one by one. */
+	bool ours = port == 53 || port == WH_WIRE_DHCP_SERVER_PORT || port == DHCP6_SERVER_PORT ||
+		    (gateway->udp && find_in(gateway, &tuple->remote, &tuple->local));
+	if (!ours)
+		return datagram_take(gateway, tuple, iov, count, size, segment);
+	struct wh_iov part[WH_NET_FRAME_IOV_MAX];
+	for (uint32_t at = 0; at < size; at += segment) {
+		uint32_t n = size - at < segment ? size - at : segment;
+		int parts = wh_iov_slice(iov, count, at, n, part, WH_ARRAY_COUNT(part));
+		wh_assert(parts > 0);
+		if (!datagram_take(gateway, tuple, part, (uint32_t)parts, n, 0))
+			return false;
+	}
 	return true;
 }
 
@@ -845,21 +649,21 @@ static bool published_one(struct wh_gateway *gateway, struct listener *listener)
 	if (listener->rule->wildcard)
 		local_of(&message, &flow->local);
 	flow->bytes_in += (uint64_t)n;
-	flow_touch(flow);
+	udp_flow_touch(flow);
 	struct wh_net_tuple tuple = { .local = flow->shown, .remote = flow->guest };
-	if (deliver(gateway, &tuple, (uint32_t)n))
+	if (udp_deliver(gateway, &tuple, (uint32_t)n))
 		return true;
-	read_pause(gateway, &listener->watch);
+	udp_read_pause(gateway, &listener->watch);
 	return false;
 }
 
 void udp_published(struct wh_gateway *gateway, struct listener *listener)
 {
 	if (gateway->udp->held) {
-		read_pause(gateway, &listener->watch);
+		udp_read_pause(gateway, &listener->watch);
 		return;
 	}
-	for (int i = 0; i < UDP_BATCH_MAX; i++)
+	for (int i = 0; i < PUBLISHED_MAX; i++)
 		if (!published_one(gateway, listener))
 			return;
 }
@@ -910,7 +714,7 @@ void udp_flows_end(struct wh_gateway *gateway)
 	while (!wh_list_empty(&udp->flows))
 		flow_free(WH_LIST_ENTRY(udp->flows.next, struct udp_flow, used));
 	wh_assert(gateway->udp_flow_count == 0);
-	udp->held = false;
+	udp_receive_fini(gateway);
 }
 
 void udp_fini(struct wh_gateway *gateway)

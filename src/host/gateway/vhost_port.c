@@ -132,6 +132,8 @@ static const char *ring_state(struct wh_vhost_port *v, struct message *m)
 		r->enabled = number != 0;
 		if (r->enabled)
 			vhost_ring_enabled(r);
+		else
+			vhost_ring_silent(r);
 		return NULL;
 	default: /* VHOST_GET_VRING_BASE */
 		vhost_ring_stop(r);

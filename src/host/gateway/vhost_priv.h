@@ -12,6 +12,7 @@
 #define VHOST_RINGS_MAX (2u * WH_VHOST_PAIRS_MAX)
 #define VHOST_REGIONS_MAX WH_GMEM_REGIONS_MAX
 #define VHOST_RX(pair) (2u * (pair))
+#define VHOST_STEER_SIZE 256u /* flows are told apart by so many hashes */
 
 /* One region of the guest's memory, mapped. */
 struct vhost_region {
@@ -33,6 +34,9 @@ struct vhost_ring {
 	uint64_t desc, avail, used; /* front end's addresses */
 	uint16_t next;
 	bool addressed, started, enabled, broken;
+	/* Receive rings. */
+	bool starved; /* send said -WH_EAGAIN for want of its buffers: tell the user when some come */
+	bool answered; /* buffers of it were used since the last flush */
 };
 
 struct wh_vhost_port {
@@ -44,9 +48,10 @@ struct wh_vhost_port {
 	const struct wh_alloc *alloc;
 	const char *ended; /* why, or NULL */
 	volatile bool faulted;
-	bool held;     /* receive said -WH_EAGAIN: the chain is back in the ring until resume */
-	bool starved;  /* send said -WH_EAGAIN: tell the user when buffers come */
-	bool answered; /* receive buffers were used since the last flush */
+	bool held;    /* receive said -WH_EAGAIN: the chain is back in the ring until resume */
+	bool unblock; /* a ring that the user waits for is no more: tell the user */
+	uint8_t steer
+		[VHOST_STEER_SIZE]; /* by flow: 1 + the pair that the guest sends it on; 0 = none yet */
 	uint64_t features, protocol;
 	struct wh_vhost_stats stats;
 	struct wh_gmem mem;
@@ -77,6 +82,8 @@ void vhost_link_set(struct wh_vhost_port *v);
 /* Begins when everything was given. NULL, or what is wrong. */
 const char *vhost_ring_start(struct vhost_ring *r);
 void vhost_ring_stop(struct vhost_ring *r);
+/* It carries no frames from now on: who waits for its buffers waits no more. */
+void vhost_ring_silent(struct vhost_ring *r);
 /* Memory is about to move: nothing touches it until _move. */
 void vhost_rings_pause(struct wh_vhost_port *v);
 /* Memory has moved: running rings are looked up again. NULL, or what is wrong. */

@@ -3,6 +3,10 @@
  * Frames in the front end's virtqueues. A chain is a virtio-net header and a frame; towards the guest it is as many
  * of its buffers as the frame takes, which become visible at once. Descriptors are checked by wh_virtq, headers are
  * copied and checked here. A frame that breaks the rules of its header is dropped and counted, as a wire would.
+ *
+ * Several pairs: each is for a processor of the guest's. Frames of one flow go to one ring, so that they stay in order: to the
+ * pair on which the guest sent the flow's last frame (virtio 1.2, 5.1.6.5.6: automatic receive steering), before it has sent any to
+ * one by the flow's hash. The hash is the same in both directions; it is no secret, as only the guest is harmed by flows that meet.
  */
 #include "vhost_priv.h"
 
@@ -10,6 +14,7 @@
 #include <unistd.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/bytes.h>
+#include <wherry/net_wire.h>
 #include <wherry/os.h>
 
 #define ETHERNET_HEADER 14u
@@ -34,8 +39,9 @@ uint64_t vhost_features(void)
 	return WH_VIRTIO_F_VERSION_1 | VHOST_F_PROTOCOL_FEATURES | WH_VIRTQ_F_INDIRECT |
 	       WH_VIRTQ_F_EVENT_IDX | WH_VIRTIO_NET_F_MRG_RXBUF | WH_VIRTIO_NET_F_MTU |
 	       WH_VIRTIO_NET_F_MQ | WH_VIRTIO_NET_F_CSUM | WH_VIRTIO_NET_F_HOST_TSO4 |
-	       WH_VIRTIO_NET_F_HOST_TSO6 | WH_VIRTIO_NET_F_GUEST_CSUM | WH_VIRTIO_NET_F_GUEST_TSO4 |
-	       WH_VIRTIO_NET_F_GUEST_TSO6;
+	       WH_VIRTIO_NET_F_HOST_TSO6 | WH_VIRTIO_NET_F_HOST_USO | WH_VIRTIO_NET_F_GUEST_CSUM |
+	       WH_VIRTIO_NET_F_GUEST_TSO4 | WH_VIRTIO_NET_F_GUEST_TSO6 |
+	       WH_VIRTIO_NET_F_GUEST_USO4 | WH_VIRTIO_NET_F_GUEST_USO6;
 }
 
 void vhost_link_set(struct wh_vhost_port *v)
@@ -50,6 +56,8 @@ void vhost_link_set(struct wh_vhost_port *v)
 		v->port.link_features |= WH_NET_LINK_TSO4;
 	if (has(v, WH_VIRTIO_NET_F_GUEST_TSO6))
 		v->port.link_features |= WH_NET_LINK_TSO6;
+	if (has(v, WH_VIRTIO_NET_F_GUEST_USO4) && has(v, WH_VIRTIO_NET_F_GUEST_USO6))
+		v->port.link_features |= WH_NET_LINK_USO;
 }
 
 /* ---- rings ---- */
@@ -59,9 +67,50 @@ static bool running(const struct vhost_ring *r)
 	return r->started && r->enabled && wh_virtq_device_ready(&r->q);
 }
 
-static struct vhost_ring *ring_rx(struct wh_vhost_port *v)
+/* The same for both directions of a flow; whatever has no ports is one flow per pair of addresses. */
+static uint32_t flow_hash(const struct wh_net_frame *f)
 {
-	return &v->rings[VHOST_RX(0)];
+	uint8_t h[14 + 60 + 4] = { 0 };
+	uint32_t size = (uint32_t)wh_iov_read(f->iov, f->iov_count, 0, h, sizeof h), hash = 0;
+	uint32_t addresses = 14 + 12, length = 4, ports = 0;
+	uint8_t protocol = 0;
+	if (size < 14 + 20)
+		return 0;
+	if (h[12] == 0x08 && h[13] == 0x00) {
+		protocol = h[14 + 9];
+		/* Only first fragments have ports. */
+		ports = (wh_load_be16(h + 14 + 6) & 0x3fff) ? 0 : 14 + (h[14] & 15) * 4u;
+	} else if (h[12] == 0x86 && h[13] == 0xdd) {
+		protocol = h[14 + 6];
+		addresses = 14 + 8;
+		length = 16;
+		ports = 14 + 40;
+	} else {
+		return 0;
+	}
+	for (uint32_t i = 0; i < 2 * length; i += 4)
+		hash += wh_load_be32(h + addresses + i);
+	if (ports && (protocol == WH_WIRE_PROTO_TCP || protocol == WH_WIRE_PROTO_UDP))
+		hash += (uint32_t)wh_load_be16(h + ports) + wh_load_be16(h + ports + 2);
+	hash *= 0x9e3779b1u; /* Fibonacci: neighbouring ports come apart */
+	return hash >> 24;
+}
+_Static_assert(VHOST_STEER_SIZE == 256, "eight bits of hash");
+
+/* The receive ring for this frame; NULL = none carries frames. */
+static struct vhost_ring *ring_rx(struct wh_vhost_port *v, const struct wh_net_frame *f)
+{
+	struct vhost_ring *rings[WH_VHOST_PAIRS_MAX];
+	uint32_t count = 0;
+	for (uint32_t pair = 0; pair < WH_VHOST_PAIRS_MAX; pair++)
+		if (running(&v->rings[VHOST_RX(pair)]))
+			rings[count++] = &v->rings[VHOST_RX(pair)];
+	if (count < 2)
+		return count ? rings[0] : NULL;
+	uint32_t hash = flow_hash(f);
+	if (v->steer[hash] && running(&v->rings[VHOST_RX(v->steer[hash] - 1u)]))
+		return &v->rings[VHOST_RX(v->steer[hash] - 1u)];
+	return rings[hash % count];
 }
 
 static bool is_rx(const struct vhost_ring *r)
@@ -112,6 +161,19 @@ void vhost_ring_stop(struct vhost_ring *r)
 		r->next = wh_virtq_device_next(&r->q);
 	wh_virtq_device_reset(&r->q);
 	r->started = false;
+	vhost_ring_silent(r);
+}
+
+void vhost_ring_silent(struct vhost_ring *r)
+{
+	struct wh_vhost_port *v = r->vhost;
+	r->answered = false;
+	if (!r->starved)
+		return;
+	r->starved = false;
+	v->unblock = true;
+	if (!v->ended)
+		wh_loop_timer_start(v->loop, &v->again, 0);
 }
 
 void vhost_rings_pause(struct wh_vhost_port *v)
@@ -196,12 +258,14 @@ static bool header_decode(const struct wh_vhost_port *v, const uint8_t *h, struc
 	}
 	return f->gso_size && f->flags &&
 	       ((f->gso_type == WH_NET_GSO_TCPV4 && has(v, WH_VIRTIO_NET_F_HOST_TSO4)) ||
-		(f->gso_type == WH_NET_GSO_TCPV6 && has(v, WH_VIRTIO_NET_F_HOST_TSO6)));
+		(f->gso_type == WH_NET_GSO_TCPV6 && has(v, WH_VIRTIO_NET_F_HOST_TSO6)) ||
+		(f->gso_type == WH_NET_GSO_UDP_L4 && has(v, WH_VIRTIO_NET_F_HOST_USO)));
 }
 
 /* false: the user has no room. */
-static bool transmit(struct wh_vhost_port *v, const struct wh_virtq_chain *c)
+static bool transmit(struct vhost_ring *r, const struct wh_virtq_chain *c)
 {
+	struct wh_vhost_port *v = r->vhost;
 	uint8_t header[WH_VIRTIO_NET_HDR_SIZE];
 	uint32_t skip = header_size(v);
 	struct wh_net_frame f = { .iov = v->frame_iov };
@@ -226,6 +290,8 @@ static bool transmit(struct wh_vhost_port *v, const struct wh_virtq_chain *c)
 	f.iov_count = (uint32_t)count;
 	if (v->port.receive(&v->port, &f) == -WH_EAGAIN)
 		return false;
+	if (v->rings[VHOST_RX(1)].started)
+		v->steer[flow_hash(&f)] = (uint8_t)(1 + (r - v->rings) / 2);
 	v->stats.frames_in++;
 	v->stats.bytes_in += f.size;
 	return true;
@@ -241,7 +307,7 @@ static bool ring_transmit(struct vhost_ring *r)
 	do {
 		while (left && ring_pop(r, &c)) {
 			left--;
-			if (!transmit(v, &c)) {
+			if (!transmit(r, &c)) {
 				wh_virtq_device_unpop(&r->q, 1);
 				v->held = true;
 				break;
@@ -257,6 +323,10 @@ static bool ring_transmit(struct vhost_ring *r)
 void vhost_rings_run(struct wh_vhost_port *v)
 {
 	bool more = false, worked = false;
+	if (v->unblock && v->port.writable) {
+		v->unblock = false;
+		v->port.writable(&v->port);
+	}
 	for (uint32_t i = 1; i < VHOST_RINGS_MAX && !v->held && v->port.receive; i += 2) {
 		if (!running(&v->rings[i]))
 			continue;
@@ -269,12 +339,12 @@ void vhost_rings_run(struct wh_vhost_port *v)
 		wh_loop_timer_start(v->loop, &v->again, 0);
 }
 
-static void buffers_came(struct wh_vhost_port *v)
+static void buffers_came(struct vhost_ring *r)
 {
-	struct vhost_ring *r = ring_rx(v);
-	if (!v->starved || !running(r) || !wh_virtq_device_pending(&r->q))
+	struct wh_vhost_port *v = r->vhost;
+	if (!r->starved || !wh_virtq_device_pending(&r->q))
 		return;
-	v->starved = false;
+	r->starved = false;
 	wh_virtq_device_kicks_off(&r->q);
 	if (v->port.writable)
 		v->port.writable(&v->port);
@@ -295,7 +365,7 @@ void vhost_ring_kicked(struct wh_loop_fd *watch, uint32_t events)
 	if (v->ended || !running(r))
 		return;
 	if (is_rx(r))
-		buffers_came(v);
+		buffers_came(r);
 	else
 		vhost_rings_run(v);
 }
@@ -310,8 +380,8 @@ void vhost_ring_enabled(struct vhost_ring *r)
 		return;
 	}
 	wh_virtq_device_kicks_off(&r->q);
-	if (r == ring_rx(v) && v->port.writable) {
-		v->starved = false;
+	if (v->port.writable) {
+		r->starved = false;
 		v->port.writable(&v->port);
 	}
 }
@@ -369,6 +439,8 @@ static bool acceptable(const struct wh_vhost_port *v, const struct wh_net_frame 
 		need |= WH_NET_LINK_TSO4;
 	else if (f->gso_type == WH_NET_GSO_TCPV6)
 		need |= WH_NET_LINK_TSO6;
+	else if (f->gso_type == WH_NET_GSO_UDP_L4)
+		need |= WH_NET_LINK_USO;
 	else if (f->gso_type != WH_NET_GSO_NONE)
 		return false;
 	return f->size <= WH_NET_FRAME_SIZE_MAX && !(need & ~v->port.link_features);
@@ -414,11 +486,11 @@ static int merge(struct vhost_ring *r, const struct wh_net_frame *f, struct used
 int vhost_send(struct wh_net_port *port, const struct wh_net_frame *f)
 {
 	struct wh_vhost_port *v = port->provider;
-	struct vhost_ring *r = ring_rx(v);
+	struct vhost_ring *r = v->ended ? NULL : ring_rx(v, f);
 	struct used used[MERGE_MAX];
-	if (!running(r) || v->ended || !acceptable(v, f)) {
+	if (!r || !acceptable(v, f)) {
 		v->stats.lost_out++;
-		return running(r) ? -WH_EMSGSIZE : -WH_ENETDOWN;
+		return r ? -WH_EMSGSIZE : -WH_ENETDOWN;
 	}
 	int count = merge(r, f, used);
 	if (v->faulted)
@@ -428,7 +500,7 @@ int vhost_send(struct wh_net_port *port, const struct wh_net_frame *f)
 		count = merge(r, f, used);
 	if (count == -WH_EAGAIN && wh_virtq_device_ready(&r->q)) {
 		v->stats.blocked_out++;
-		v->starved = true;
+		r->starved = true;
 		return -WH_EAGAIN;
 	}
 	if (count < 0) {
@@ -438,7 +510,7 @@ int vhost_send(struct wh_net_port *port, const struct wh_net_frame *f)
 	for (int i = 0; i < count; i++)
 		wh_virtq_device_fill(&r->q, used[i].head, used[i].size);
 	wh_virtq_device_publish(&r->q);
-	v->answered = true;
+	r->answered = true;
 	v->stats.frames_out++;
 	v->stats.bytes_out += f->size;
 	return 0;
@@ -447,7 +519,10 @@ int vhost_send(struct wh_net_port *port, const struct wh_net_frame *f)
 void vhost_flush(struct wh_net_port *port)
 {
 	struct wh_vhost_port *v = port->provider;
-	if (v->answered)
-		call(ring_rx(v));
-	v->answered = false;
+	for (uint32_t i = 0; i < VHOST_RINGS_MAX; i += 2) {
+		struct vhost_ring *r = &v->rings[i];
+		if (r->answered && wh_virtq_device_ready(&r->q))
+			call(r);
+		r->answered = false;
+	}
 }

@@ -49,7 +49,7 @@ void front_begin(struct front_end *f)
 	CHECK(f->memory_fd >= 0 && !ftruncate(f->memory_fd, FRONT_MEMORY));
 	f->memory = mmap(NULL, FRONT_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, f->memory_fd, 0);
 	CHECK(f->memory != MAP_FAILED);
-	for (int i = 0; i < 2; i++) {
+	for (uint32_t i = 0; i < FRONT_RINGS; i++) {
 		f->kick[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		f->call[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		f->err[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -71,7 +71,7 @@ void front_end(struct front_end *f)
 	wh_loop_free(f->loop);
 	wh_os_close(&f->fd);
 	wh_os_close(&f->peer);
-	for (int i = 0; i < 2; i++) {
+	for (uint32_t i = 0; i < FRONT_RINGS; i++) {
 		wh_os_close(&f->kick[i]);
 		wh_os_close(&f->call[i]);
 		wh_os_close(&f->err[i]);
@@ -166,6 +166,19 @@ void front_start_ring(struct front_end *f, uint32_t index, uint32_t base)
 	front_state(f, VHOST_SET_VRING_ENABLE, index, 1);
 }
 
+void front_start_pair(struct front_end *f, uint64_t features, uint32_t pair)
+{
+	for (uint32_t i = 2 * pair; i < 2 * pair + 2; i++) {
+		struct wh_virtq_driver_config ring = { .size = FRONT_RING_SIZE,
+						       .ring = f->memory + i * 8192,
+						       .slots = f->slots[i],
+						       .bias = FRONT_GUEST - (uintptr_t)f->memory,
+						       .features = features };
+		CHECK_EQ(wh_virtq_driver_init(&f->ring[i], &ring), 0);
+		front_start_ring(f, i, 0);
+	}
+}
+
 void front_start(struct front_end *f, uint64_t features)
 {
 	front_say(f, VHOST_GET_FEATURES, 0, NULL, 0, NULL, 0);
@@ -178,15 +191,7 @@ void front_start(struct front_end *f, uint64_t features)
 	front_u64(f, VHOST_SET_FEATURES, features);
 	front_region(f, VHOST_SET_MEM_TABLE, FRONT_GUEST, FRONT_MEMORY, FRONT_USER, 0,
 		     f->memory_fd);
-	for (uint32_t i = 0; i < 2; i++) {
-		struct wh_virtq_driver_config ring = { .size = FRONT_RING_SIZE,
-						       .ring = f->memory + i * 8192,
-						       .slots = f->slots[i],
-						       .bias = FRONT_GUEST - (uintptr_t)f->memory,
-						       .features = features };
-		CHECK_EQ(wh_virtq_driver_init(&f->ring[i], &ring), 0);
-		front_start_ring(f, i, 0);
-	}
+	front_start_pair(f, features, 0);
 	CHECK(!f->gone);
 }
 
@@ -197,20 +202,30 @@ static void kick(struct front_end *f, uint32_t index)
 	front_settle(f);
 }
 
-void front_offer(struct front_end *f, uint32_t offset, uint32_t size)
+void front_offer_to(struct front_end *f, uint32_t pair, uint32_t offset, uint32_t size)
 {
 	struct wh_iov iov = { f->memory + offset, size };
-	CHECK_EQ(wh_virtq_driver_add(&f->ring[0], &iov, 0, 1, iov.base), 0);
-	if (wh_virtq_driver_kick_needed(&f->ring[0]))
-		kick(f, 0);
+	CHECK_EQ(wh_virtq_driver_add(&f->ring[2 * pair], &iov, 0, 1, iov.base), 0);
+	if (wh_virtq_driver_kick_needed(&f->ring[2 * pair]))
+		kick(f, 2 * pair);
+}
+
+void front_send_on(struct front_end *f, uint32_t pair, uint32_t offset, uint32_t size)
+{
+	struct wh_iov iov = { f->memory + offset, size };
+	CHECK_EQ(wh_virtq_driver_add(&f->ring[2 * pair + 1], &iov, 1, 0, iov.base), 0);
+	if (wh_virtq_driver_kick_needed(&f->ring[2 * pair + 1]))
+		kick(f, 2 * pair + 1);
+}
+
+void front_offer(struct front_end *f, uint32_t offset, uint32_t size)
+{
+	front_offer_to(f, 0, offset, size);
 }
 
 void front_send(struct front_end *f, uint32_t offset, uint32_t size)
 {
-	struct wh_iov iov = { f->memory + offset, size };
-	CHECK_EQ(wh_virtq_driver_add(&f->ring[1], &iov, 1, 0, iov.base), 0);
-	if (wh_virtq_driver_kick_needed(&f->ring[1]))
-		kick(f, 1);
+	front_send_on(f, 0, offset, size);
 }
 
 bool front_called(struct front_end *f, uint32_t index)

@@ -15,6 +15,7 @@
 #define FRONT_GUEST 0x40000000ull /* where the guest has its memory */
 #define FRONT_USER 0x7f0000000000ull
 #define FRONT_RING_SIZE 64u
+#define FRONT_RINGS 4u
 #define FRONT_FEATURES                                                                   \
 	(WH_VIRTIO_F_VERSION_1 | VHOST_F_PROTOCOL_FEATURES | WH_VIRTIO_NET_F_MRG_RXBUF | \
 	 WH_VIRTIO_NET_F_CSUM | WH_VIRTIO_NET_F_HOST_TSO4 | WH_VIRTIO_NET_F_GUEST_CSUM | \
@@ -27,9 +28,9 @@ struct front_end {
 	int peer; /* the front end's side of the socket */
 	int fd, memory_fd;
 	uint8_t *memory;
-	struct wh_virtq_driver ring[2]; /* receive, transmit */
-	struct wh_virtq_driver_slot slots[2][FRONT_RING_SIZE];
-	int kick[2], call[2], err[2];
+	struct wh_virtq_driver ring[FRONT_RINGS]; /* receive, transmit, of each pair */
+	struct wh_virtq_driver_slot slots[FRONT_RINGS][FRONT_RING_SIZE];
+	int kick[FRONT_RINGS], call[FRONT_RINGS], err[FRONT_RINGS];
 	const char *gone;
 	uint32_t writable, received, received_bytes, refuse;
 	uint8_t last[2048];
@@ -54,11 +55,15 @@ void front_addresses(struct front_end *f, uint32_t index);
 int64_t front_answer(struct front_end *f, uint32_t request);
 /* Everything until frames can cross. */
 void front_start(struct front_end *f, uint64_t features);
+/* The first pair is there from front_start on; this is another one. */
+void front_start_pair(struct front_end *f, uint64_t features, uint32_t pair);
 void front_start_ring(struct front_end *f, uint32_t index, uint32_t base);
 
 /* Guest side: offers a receive buffer at this offset of memory; sends a frame that lies there, with header. */
 void front_offer(struct front_end *f, uint32_t offset, uint32_t size);
 void front_send(struct front_end *f, uint32_t offset, uint32_t size);
+void front_offer_to(struct front_end *f, uint32_t pair, uint32_t offset, uint32_t size);
+void front_send_on(struct front_end *f, uint32_t pair, uint32_t offset, uint32_t size);
 bool front_called(struct front_end *f, uint32_t index);
 
 #endif

@@ -451,6 +451,129 @@ static void segments(void)
 	}
 }
 
+/* A TCP frame of the guest's (or to it) between two ports. */
+static uint32_t tcp_frame(uint8_t *p, uint16_t from, uint16_t to, bool to_guest)
+{
+	memset(p, 0, 60);
+	p[12] = 0x08;
+	p[14] = 0x45;
+	p[14 + 9] = WH_WIRE_PROTO_TCP;
+	p[14 + (to_guest ? 12 : 16)] = 198;
+	p[14 + (to_guest ? 16 : 12)] = 10;
+	wh_store_be16(p + 34, from);
+	wh_store_be16(p + 36, to);
+	return 60;
+}
+
+static bool called[2];
+
+/* Which pair does a frame of this flow come to? */
+static uint32_t pair_of(uint16_t port)
+{
+	uint8_t bytes[60];
+	void *cookie;
+	uint32_t size, found = 9;
+	CHECK_EQ(user_send(bytes, tcp_frame(bytes, 80, port, true), 0, 0), 0);
+	for (uint32_t pair = 0; pair < 2; pair++)
+		if (wh_virtq_driver_get(&f.ring[2 * pair], &cookie, &size) == 1) {
+			CHECK_EQ(found, 9);
+			CHECK_EQ(size, 60 + HEADER);
+			called[pair] |= front_called(&f, 2 * pair); /* not each time: EVENT_IDX */
+			found = pair;
+		}
+	CHECK(found < 2);
+	front_offer_to(&f, found, BUFFERS_AT, 2048);
+	return found;
+}
+
+/* Frames of a flow come to one ring: by hash, or where the guest sends the flow. */
+static void pairs(void)
+{
+	const uint64_t features = FRONT_FEATURES | WH_VIRTIO_NET_F_MQ;
+	uint32_t count[2] = { 0, 0 };
+	uint8_t bytes[60];
+	front_begin(&f);
+	front_start(&f, features);
+	front_start_pair(&f, features, 1);
+	for (uint32_t i = 0; i < 8; i++)
+		front_offer_to(&f, i % 2, BUFFERS_AT + i * 2048, 2048);
+	for (uint16_t port = 40000; port < 40064; port++) {
+		uint32_t pair = pair_of(port);
+		count[pair]++;
+		CHECK_EQ(pair_of(port), pair);
+	}
+	CHECK(count[0] > 8 && count[1] > 8);
+	CHECK(called[0] && called[1]);
+	for (uint16_t port = 40000; port < 40032; port++) {
+		uint32_t pair = port % 2;
+		memset(f.memory + FRAME_AT, 0, HEADER);
+		uint32_t size = tcp_frame(f.memory + FRAME_AT + HEADER, port, 80, false);
+		front_send_on(&f, pair, FRAME_AT, HEADER + size);
+		CHECK_EQ(pair_of(port), pair);
+	}
+	/* The second one has no buffers: who sends waits; then it is switched off, and all go to the first one. */
+	void *cookie;
+	uint32_t size, full = 0;
+	uint16_t port = 40001; /* sent on the second pair */
+	while (user_send(bytes, tcp_frame(bytes, 80, port, true), 0, 0) == 0)
+		full++;
+	CHECK_EQ(full, 4);
+	CHECK_EQ(user_send(bytes, tcp_frame(bytes, 80, 40002, true), 0, 0), 0);
+	CHECK_EQ(wh_virtq_driver_get(&f.ring[0], &cookie, &size), 1);
+	uint32_t writable = f.writable;
+	front_state(&f, VHOST_SET_VRING_ENABLE, 2, 0);
+	front_settle(&f);
+	CHECK(f.writable > writable);
+	CHECK_EQ(user_send(bytes, tcp_frame(bytes, 80, port, true), 0, 0), 0);
+	CHECK_EQ(wh_virtq_driver_get(&f.ring[0], &cookie, &size), 1);
+	/* and the other way */
+	front_state(&f, VHOST_SET_VRING_ENABLE, 2, 1);
+	front_state(&f, VHOST_SET_VRING_ENABLE, 0, 0);
+	CHECK_EQ(user_send(bytes, tcp_frame(bytes, 80, 40002, true), 0, 0), -WH_EAGAIN);
+	front_offer_to(&f, 1, BUFFERS_AT, 2048);
+	CHECK_EQ(user_send(bytes, tcp_frame(bytes, 80, 40002, true), 0, 0), 0);
+	front_state(&f, VHOST_SET_VRING_ENABLE, 2, 0);
+	CHECK_EQ(user_send(bytes, tcp_frame(bytes, 80, 40002, true), 0, 0), -WH_ENETDOWN);
+	front_end(&f);
+}
+
+/* Several datagrams in one frame, for a receiver of single ones. */
+static void datagrams_cut(void)
+{
+	static uint8_t scratch[WH_NET_FRAME_SIZE_MAX];
+	for (int is4 = 0; is4 < 2; is4++) {
+		uint32_t head = is4 ? 20 : 40, size = 14 + head + 8 + 2501;
+		uint8_t p[14 + 40 + 8 + 2501] = { 0 }, *ip = p + 14, *udp = ip + head;
+		for (uint32_t i = 0; i < 2501; i++)
+			udp[8 + i] = (uint8_t)(i * 7);
+		ip[0] = is4 ? 0x45 : 0x60;
+		ip[is4 ? 9 : 6] = WH_WIRE_PROTO_UDP;
+		wh_store_be16(udp + 4, 2509);
+		struct wh_iov iov = { p, size };
+		struct wh_net_frame frame = { &iov, 1, size, WH_NET_NEEDS_CSUM };
+		frame.gso_type = WH_NET_GSO_UDP_L4;
+		frame.gso_size = 1000;
+		frame.csum_start = (uint16_t)(14 + head);
+		frame.csum_offset = 6;
+		memset(&out, 0, sizeof out);
+		CHECK_EQ(segment_finish(&frame, scratch, emitted, NULL), 0);
+		CHECK_EQ(out.count, 3);
+		for (uint32_t i = 0; i < 3; i++) {
+			const uint8_t *at = out.frames[i] + 14, *u = at + head;
+			uint32_t whole = i < 2 ? 1008 : 509;
+			uint32_t sum = is4 ? wh_wire_sum_pseudo(at + 12, at + 16, 4, 17, whole)
+					   : wh_wire_sum_pseudo(at + 8, at + 24, 16, 17, whole);
+			CHECK_EQ(out.sizes[i], 14 + head + whole);
+			CHECK_EQ(wh_load_be16(u + 4), whole);
+			CHECK(!wh_wire_sum_finish(wh_wire_sum(sum, u, whole)));
+			CHECK_MEM(u + 8, udp + 8 + i * 1000, whole - 8);
+		}
+		frame.gso_size = 1; /* more than anybody makes */
+		CHECK_EQ(segment_finish(&frame, scratch, emitted, NULL), -WH_EINVAL);
+		CHECK_EQ(out.count, 3);
+	}
+}
+
 int main(void)
 {
 	RUN(frames_cross);
@@ -460,5 +583,7 @@ int main(void)
 	RUN(hostile_rings);
 	RUN(memory_cut);
 	RUN(segments);
+	RUN(datagrams_cut);
+	RUN(pairs);
 	return test_end();
 }

@@ -187,6 +187,7 @@ void net_ip_input(struct wh_net *net, const struct wh_net_frame *frame, uint32_t
 				.head_size = head_size,
 				.loop = loop,
 				.checked = frame->flags & (WH_NET_NEEDS_CSUM | WH_NET_DATA_VALID),
+				.gso_type = frame->gso_type,
 				.gso_size = frame->gso_type ? frame->gso_size : 0 };
 	p.has_mac = mac;
 	if (mac)

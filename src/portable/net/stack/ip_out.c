@@ -64,6 +64,8 @@ static uint8_t *ip_emit(struct wh_net *net, const struct net_out *o, uint8_t *he
 			ip.more_fragments = fragment->more_fragments;
 		else if (!o->dont_fragment) /* RFC 6864: an atomic datagram needs none */
 			ip.id = ++net->ip4_id;
+		if (o->gso_type == WH_NET_GSO_UDP_L4) /* whoever cuts counts on from there */
+			net->ip4_id += (uint16_t)(o->payload_size / o->gso_size);
 		ip.total_size = (uint16_t)(WH_WIRE_IP4_SIZE + payload_size);
 		memcpy(ip.from, o->from.bytes + 12, 4);
 		memcpy(ip.to, o->to.bytes + 12, 4);

@@ -80,6 +80,7 @@ struct net_packet {
 	bool own;        /* destination is an own address */
 	bool fragmented; /* put together by us */
 	bool has_mac;    /* from_mac is known */
+	uint8_t gso_type;
 	uint16_t gso_size;
 };
 

@@ -67,6 +67,48 @@ static struct wh_net_udp *lookup(const struct wh_net *net, const struct wh_net_t
 	return best;
 }
 
+/* false = nobody wants it. */
+static bool datagram_take(struct wh_net *net, const struct wh_net_tuple *tuple,
+			  const struct wh_iov *iov, uint32_t count, uint32_t size, bool group)
+{
+	const struct wh_net_ops *ops = net->config.ops;
+	struct wh_net_udp *u = lookup(net, tuple);
+	net->stats.udp_in++;
+	if (u && group) { /* RFC 1122, 4.1.3.5: each socket gets a copy */
+		WH_LIST_FOR_EACH_SAFE(it, bucket(net, tuple->local.port)) {
+			u = WH_LIST_ENTRY(it, struct wh_net_udp, node);
+			if (score(u, tuple))
+				u->ops->datagram(u, tuple, iov, count, size);
+		}
+		return true;
+	}
+	if (u)
+		u->ops->datagram(u, tuple, iov, count, size);
+	return u ||
+	       (ops->udp_datagram && ops->udp_datagram(net->config.ctx, tuple, iov, count, size));
+}
+
+/* Several datagrams in one frame. */
+static bool segments_take(struct wh_net *net, const struct wh_net_tuple *tuple,
+			  const struct wh_iov *iov, uint32_t count, uint32_t size, uint32_t segment,
+			  bool group)
+{
+	const struct wh_net_ops *ops = net->config.ops;
+	struct wh_iov part[WH_NET_FRAME_IOV_MAX];
+	if (ops->udp_segments && !lookup(net, tuple)) {
+		net->stats.udp_in += (size + segment - 1) / segment;
+		return ops->udp_segments(net->config.ctx, tuple, iov, count, size, segment);
+	}
+	for (uint32_t at = 0; at < size; at += segment) {
+		uint32_t n = size - at < segment ? size - at : segment;
+		int parts = wh_iov_slice(iov, count, at, n, part, WH_ARRAY_COUNT(part));
+		wh_assert(parts > 0);
+		if (!datagram_take(net, tuple, part, (uint32_t)parts, n, group))
+			return false;
+	}
+	return true;
+}
+
 static void udp_input(struct wh_net *net, struct net_packet *p)
 {
 	struct wh_wire_udp udp;
@@ -86,23 +128,14 @@ static void udp_input(struct wh_net *net, struct net_packet *p)
 	int count = wh_iov_slice(p->iov, p->iov_count, p->offset + WH_WIRE_UDP_SIZE, size, iov,
 				 WH_ARRAY_COUNT(iov));
 	wh_assert(count >= 0);
-	net->stats.udp_in++;
-	struct wh_net_udp *u = lookup(net, &tuple);
-	if (u && p->group) { /* RFC 1122, 4.1.3.5: each socket gets a copy */
-		WH_LIST_FOR_EACH_SAFE(it, bucket(net, udp.to)) {
-			u = WH_LIST_ENTRY(it, struct wh_net_udp, node);
-			if (score(u, &tuple))
-				u->ops->datagram(u, &tuple, iov, (uint32_t)count, size);
-		}
+	uint32_t segment = p->gso_type == WH_NET_GSO_UDP_L4 ? p->gso_size : 0;
+	if (segment && size / segment > WH_NET_UDP_SEGMENTS_MAX) { /* Linux makes 128 at most */
+		net->stats.in_malformed++;
 		return;
 	}
-	if (u) {
-		u->ops->datagram(u, &tuple, iov, (uint32_t)count, size);
-		return;
-	}
-	const struct wh_net_ops *ops = net->config.ops;
-	if (ops->udp_datagram &&
-	    ops->udp_datagram(net->config.ctx, &tuple, iov, (uint32_t)count, size))
+	if (segment && segment < size
+		    ? segments_take(net, &tuple, iov, (uint32_t)count, size, segment, p->group)
+		    : datagram_take(net, &tuple, iov, (uint32_t)count, size, p->group))
 		return;
 	net->stats.udp_no_port++;
 	net_icmp_error(net, p, WH_ECONNREFUSED, 0);
@@ -278,6 +311,40 @@ const struct wh_net_tuple *wh_net_udp_tuple(const struct wh_net_udp *u)
 	return &u->tuple;
 }
 
+/* Does the link take so many bytes as one frame? */
+static bool segments_fit(const struct wh_net *net, const struct wh_net_ip *to, size_t size,
+			 uint32_t segment)
+{
+	struct net_route r;
+	uint32_t heads =
+		(wh_net_ip_is4(to) ? WH_WIRE_IP4_SIZE : WH_WIRE_IP6_SIZE) + WH_WIRE_UDP_SIZE;
+	return !net_route(net, to, &r) && !r.loop && (r.features & WH_NET_LINK_USO) &&
+	       (r.features & WH_NET_LINK_CSUM) && heads + segment <= r.mtu &&
+	       size + heads <= UINT16_MAX;
+}
+
+/* One by one. Bytes, or the error if there was none sent before it. */
+static int segments_send(struct wh_net *net, struct wh_net_udp *u, const struct wh_net_tuple *tuple,
+			 const struct wh_iov *iov, uint32_t count,
+			 const struct wh_net_send_options *options)
+{
+	struct wh_net_send_options single = *options;
+	struct wh_iov part[WH_NET_FRAME_IOV_MAX];
+	uint32_t size = (uint32_t)wh_iov_size(iov, count), at = 0;
+	single.segment = 0;
+	while (at < size) {
+		uint32_t n = size - at < options->segment ? size - at : options->segment;
+		int parts = wh_iov_slice(iov, count, at, n, part, WH_ARRAY_COUNT(part));
+		int error =
+			parts < 0 ? -WH_EMSGSIZE
+				  : wh_net_udp_send(net, u, tuple, part, (uint32_t)parts, &single);
+		if (error < 0)
+			return at ? (int)at : error;
+		at += n;
+	}
+	return (int)at;
+}
+
 int wh_net_udp_send(struct wh_net *net, struct wh_net_udp *u, const struct wh_net_tuple *tuple,
 		    const struct wh_iov *iov, uint32_t count,
 		    const struct wh_net_send_options *options)
@@ -290,6 +357,11 @@ int wh_net_udp_send(struct wh_net *net, struct wh_net_udp *u, const struct wh_ne
 		options = &none;
 	if (size > PAYLOAD_MAX || count > WH_NET_FRAME_IOV_MAX - 3)
 		return -WH_EMSGSIZE;
+	bool several = options->segment && size > options->segment;
+	if (several && size > WH_NET_UDP_SEGMENTS_MAX * options->segment)
+		return -WH_EMSGSIZE;
+	if (several && !segments_fit(net, &tuple->remote.ip, size, options->segment))
+		return segments_send(net, u, tuple, iov, count, options);
 	if (wh_net_ip_is_any(&from)) {
 		int error = wh_net_source(net, &tuple->remote.ip, &from);
 		/* A DHCP client has no address yet and broadcasts from 0.0.0.0. */
@@ -310,7 +382,9 @@ int wh_net_udp_send(struct wh_net *net, struct wh_net_udp *u, const struct wh_ne
 			     .tos = options->tos,
 			     .hop_limit = options->hop_limit,
 			     .dont_fragment = options->dont_fragment,
-			     .checksum_at = WH_WIRE_UDP_CHECKSUM_AT };
+			     .checksum_at = WH_WIRE_UDP_CHECKSUM_AT,
+			     .gso_type = several ? WH_NET_GSO_UDP_L4 : WH_NET_GSO_NONE,
+			     .gso_size = several ? options->segment : 0 };
 	int error = net_ip_output(net, &o);
 	if (error == -WH_EAGAIN && !o.unresolved) {
 		if (u)
@@ -319,6 +393,6 @@ int wh_net_udp_send(struct wh_net *net, struct wh_net_udp *u, const struct wh_ne
 	}
 	if (error && error != -WH_EAGAIN)
 		return error;
-	net->stats.udp_out++;
+	net->stats.udp_out += several ? (size + options->segment - 1) / options->segment : 1;
 	return (int)size;
 }

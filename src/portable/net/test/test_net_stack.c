@@ -72,6 +72,55 @@ static void udp_sizes(void)
 	}
 }
 
+/* Several datagrams in one call, over links that take them as one frame and links that do not: odd sizes, a short last
+ * one, one that is no more than a segment, and one whose segments need fragments. */
+static void udp_segments(void)
+{
+	static uint8_t data[64000];
+	static const struct {
+		uint32_t size, segment, count;
+	} cases[] = { { 1400, 1400, 1 },   { 1401, 1400, 2 }, { 2800, 1400, 2 },
+		      { 12345, 1111, 12 }, { 777, 7, 111 },   { 63000, 1472, 43 },
+		      { 9000, 2000, 5 },   { 0, 100, 1 } };
+	for (size_t i = 0; i < sizeof data; i++)
+		data[i] = (uint8_t)(i * 7 + (i >> 8));
+	for (int kind = 0; kind < 4; kind++) {
+		bool six = kind & 1, uso = kind & 2;
+		begin(0, 1500);
+		sim.a.port.link_features = uso ? WH_NET_LINK_CSUM | WH_NET_LINK_USO : 0;
+		struct wh_net_tuple local = { .local = { .port = 5353 } };
+		struct wh_net_tuple t = sim_tuple(&sim.a, &sim.b, 5353, six);
+		struct wh_net_udp *server;
+		CHECK_EQ(wh_net_udp_open(sim.b.net, &local, 0, &udp_ops, 0, &server), 0);
+		CHECK_EQ(wh_net_udp_send(sim.a.net, 0, &t, 0, 0, 0), 0); /* asks for the address */
+		sim_run(&sim, SEC, 0, 0);
+		for (size_t i = 0; i < WH_ARRAY_COUNT(cases); i++) {
+			struct wh_iov iov[2] = { { data, cases[i].size / 3 },
+						 { data + cases[i].size / 3,
+						   cases[i].size - cases[i].size / 3 } };
+			struct wh_net_send_options o = { .segment = (uint16_t)cases[i].segment };
+			struct wh_net_stats before, after;
+			wh_net_stats_get(sim.a.net, &before);
+			memset(&got, 0, sizeof got);
+			CHECK_EQ(wh_net_udp_send(sim.a.net, 0, &t, iov, 2, &o), (int)cases[i].size);
+			sim_run(&sim, SEC, 0, 0);
+			CHECK_EQ(got.count, cases[i].count);
+			uint32_t rest = cases[i].size - (cases[i].count - 1) * cases[i].segment;
+			CHECK_EQ(got.size, rest);
+			CHECK_MEM(got.bytes, data + cases[i].size - rest, rest);
+			wh_net_stats_get(sim.a.net, &after);
+			CHECK_EQ(after.udp_out - before.udp_out, cases[i].count);
+			bool one = uso && cases[i].segment <= 1452;
+			if (one)
+				CHECK_EQ(after.frames_out - before.frames_out, 1);
+		}
+		struct wh_iov many = { data, 129 };
+		struct wh_net_send_options o = { .segment = 1 };
+		CHECK_EQ(wh_net_udp_send(sim.a.net, 0, &t, &many, 1, &o), -WH_EMSGSIZE);
+		end();
+	}
+}
+
 static void udp_refused(void)
 {
 	struct wh_net_udp *client;
@@ -561,6 +610,7 @@ int main(void)
 {
 	RUN(no_connection_to_itself);
 	RUN(udp_sizes);
+	RUN(udp_segments);
 	RUN(udp_refused);
 	RUN(reassembly_bounded);
 	RUN(nobody_answers);

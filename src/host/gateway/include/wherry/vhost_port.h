@@ -7,9 +7,9 @@
  * (QEMU -netdev vhost-user, Cloud Hypervisor --net vhost_user=true) shares its guest's memory, and frames
  * cross in its virtqueues, with checksums and segmentation left undone.
  *
- * Offered: MRG_RXBUF, CSUM, GUEST_CSUM, TSO4 and TSO6 both ways, USO from the guest, MTU, INDIRECT, EVENT_IDX,
- * VERSION_1 (legacy drivers work, too), MQ up to WH_VHOST_PAIRS_MAX pairs (all are sent from; the first is
- * received in). Of the protocol: MQ, REPLY_ACK, NET_MTU, CONFIGURE_MEM_SLOTS. Not offered, and so refused by the
+ * Offered: MRG_RXBUF, CSUM, GUEST_CSUM, TSO4, TSO6 and USO both ways, MTU, INDIRECT, EVENT_IDX,
+ * VERSION_1 (legacy drivers work, too), MQ up to WH_VHOST_PAIRS_MAX pairs (each flow
+ * comes to the pair that the guest sends it on). Of the protocol: MQ, REPLY_ACK, NET_MTU, CONFIGURE_MEM_SLOTS. Not offered, and so refused by the
  * monitor: dirty logging (live migration), IOMMU, in-flight tracking, in-band notification. A monitor that
  * reconnects is a new client.
  *

@@ -163,6 +163,10 @@ struct wh_net_ops {
 	void (*tap)(void *ctx, bool out, const struct wh_net_frame *frame);
 	/* The configuration unit (DHCP, SLAAC) has set or changed addresses. */
 	void (*configured)(void *ctx);
+	/* As udp_datagram, for several datagrams that came in one frame (USO): each of `segment` bytes,
+	 * the last one of what is left. NULL = each is handed over by itself. */
+	bool (*udp_segments)(void *ctx, const struct wh_net_tuple *tuple, const struct wh_iov *iov,
+			     uint32_t count, uint32_t size, uint32_t segment);
 };
 
 struct wh_net_config {
@@ -441,13 +445,18 @@ const struct wh_net_tuple *wh_net_udp_tuple(const struct wh_net_udp *u);
 struct wh_net_send_options { /* all zero = default */
 	uint8_t hop_limit, tos;
 	bool dont_fragment; /* then -WH_EMSGSIZE over the MTU */
+	/* Several datagrams at once: each of so many bytes, the last one of what is left. They go in one frame
+	 * where the link takes that (WH_NET_LINK_USO), else one by one. */
+	uint16_t segment;
 };
+#define WH_NET_UDP_SEGMENTS_MAX 128u /* in one call, and in a frame that comes in */
 
 /* Sends one datagram of up to 65507 bytes, in fragments where it must. Unspecified local address is
  * chosen. u may be NULL: nothing is bound, any source is allowed when transparent.
  * A send to 255.255.255.255 or multicast goes to the link. Bytes or -WH_EMSGSIZE,
  * -WH_EAGAIN (link is full), -WH_ENETUNREACH, -WH_EHOSTUNREACH. A datagram that waits for address resolution
- * counts as sent (one per neighbour is kept). */
+ * counts as sent (one per neighbour is kept). With options->segment the link may be full after some of the datagrams: the
+ * bytes of those that were taken, or -WH_EAGAIN when none was. */
 int wh_net_udp_send(struct wh_net *net, struct wh_net_udp *u, const struct wh_net_tuple *tuple,
 		    const struct wh_iov *iov, uint32_t count,
 		    const struct wh_net_send_options *options);
