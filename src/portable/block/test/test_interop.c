@@ -94,9 +94,10 @@ static void ours_packed(uint64_t r)
 {
 	struct wh_block_info info;
 	wh_block_info(block, &info);
-	uint64_t n = info.cluster_size * (1 + r % 3), offset = (r >> 8) % (DISK / n) * n;
+	uint64_t n = info.cluster_size * (1 + r % 3);
 	if (n > DISK || info.data_file_name[0])
 		return;
+	uint64_t offset = (r >> 8) % (DISK / n) * n;
 	for (uint64_t i = 0; i < n; i += 8)
 		wh_store_le64(model + offset + i, r / (1 + i / 4096));
 	CHECK_EQ(wh_block_do(block, WH_BLOCK_WRITE, offset, model + offset, n, WH_BLOCK_COMPRESS),
