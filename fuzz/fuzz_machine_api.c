@@ -51,6 +51,24 @@ uint64_t wh_vmm_machine_ram_size(const struct wh_vmm_machine *machine)
 	return 1 << 20;
 }
 
+int wh_vmm_machine_inspect(struct wh_vmm_machine *m, char *to, size_t size)
+{
+	return (int)wh_format(to, size, "thread tid=1 stack=1000,2000 name=x\nfd 0 kind=file\n");
+}
+
+uint64_t wh_vmm_machine_image_base(const struct wh_vmm_machine *m)
+{
+	return 0x1000;
+}
+
+int wh_vmm_image_symbol(struct wh_vmm_image *image, uint64_t at, const char **ret_name,
+			uint64_t *ret_offset)
+{
+	*ret_name = "main";
+	*ret_offset = at;
+	return 0;
+}
+
 uint64_t wh_vmm_machine_touched(const struct wh_vmm_machine *machine)
 {
 	return 4096;

@@ -61,7 +61,7 @@ extern const struct cli_command cli_command_store;
 /* cmd_machine.c */
 extern const struct cli_command cli_command_ps, cli_command_stop, cli_command_kill,
 	cli_command_pause, cli_command_resume, cli_command_snapshot, cli_command_stats,
-	cli_command_events;
+	cli_command_events, cli_command_inspect;
 extern const struct cli_command cli_command_logs, cli_command_console; /* cmd_console.c */
 
 /* Ids that every table may use. */

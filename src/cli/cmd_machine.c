@@ -19,8 +19,8 @@
 #include "machine_client.h"
 #include "machine_folder.h"
 
-#define REPLY_MAX 16384u
-#define STOP_MS 15000 /* `wherry run` itself kills after 10 s */
+#define REPLY_MAX 131072u /* inspect: threads and descriptors */
+#define STOP_MS 15000     /* `wherry run` itself kills after 10 s */
 
 enum { OPT_JSON = 1 };
 
@@ -34,6 +34,7 @@ static int cmd_pause(int argc, char **argv);
 static int cmd_resume(int argc, char **argv);
 static int cmd_snapshot(int argc, char **argv);
 static int cmd_stats(int argc, char **argv);
+static int cmd_inspect(int argc, char **argv);
 static int cmd_events(int argc, char **argv);
 
 const struct cli_command cli_command_ps = { .name = "ps",
@@ -56,6 +57,8 @@ SIMPLE(pause, "NAME", "let a machine stand still", "Its clocks go on.");
 SIMPLE(resume, "NAME", "let a machine go on", NULL);
 SIMPLE(snapshot, "NAME FILE", "write a machine to a file, from which copies go on",
        "FILE must not exist. The machine goes on. See wherry run --from.");
+SIMPLE(inspect, "NAME", "show threads, descriptors, sockets and memory of a machine",
+       "Asks the guest's kernel, one line a thing.");
 SIMPLE(stats, "NAME", "figures of a machine, as OpenMetrics", NULL);
 SIMPLE(events, "NAME", "follow what happens to a machine, as JSON lines", "Ends with the machine.");
 
@@ -252,6 +255,11 @@ static int cmd_pause(int argc, char **argv)
 static int cmd_resume(int argc, char **argv)
 {
 	return simple(&cli_command_resume, argc, argv, "PUT", "/v1/machine/resume", false);
+}
+
+static int cmd_inspect(int argc, char **argv)
+{
+	return simple(&cli_command_inspect, argc, argv, "GET", "/v1/machine/inspect", true);
 }
 
 static int cmd_stats(int argc, char **argv)

@@ -118,6 +118,8 @@ static int open_image(struct run *r, char **argv)
 	int fd = wh_vmm_image_file(o->from ? o->from : o->image, &diag);
 	if (fd < 0)
 		return image_error(r, fd, &diag);
+	if ((o->trace || o->profile) && run_observe_image(r, &fd))
+		return CLI_ERROR;
 	int error = 0;
 	if (o->from || is_position_independent(fd)) /* else it is none, and a process for nothing */
 		error = wh_vmm_spare_new(&r->config, fd, &r->config.spare, &diag);
@@ -195,7 +197,7 @@ static int run_guest(struct run *r)
 	}
 	r->title = wh_vmm_image_manifest(r->image)->name;
 	r->console_input = run_console_type;
-	if (machine_api_start(r)) {
+	if ((r->config.observe_records && run_observe_start(r)) || machine_api_start(r)) {
 		wh_vmm_machine_kill(r->machine);
 		return CLI_ERROR;
 	}
@@ -213,7 +215,9 @@ static int run_guest(struct run *r)
 		cli_error("cannot wait for the guest (errno %d)", -error);
 		return CLI_ERROR;
 	}
-	return run_report_exit(r);
+	int observed = r->config.observe_records ? run_observe_end(r) : CLI_OK;
+	int status = run_report_exit(r);
+	return status ? status : observed;
 }
 
 static void configure(struct run *r)

@@ -21,6 +21,7 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+#include <wherry/abi/observe.h>
 #include <wherry/base/errors.h>
 
 #include "machine_api.h"
@@ -75,6 +76,11 @@ static int take_lock(const char *path)
 		close(fd);
 	}
 	return -WH_EAGAIN;
+}
+
+bool machine_api_is_here(void)
+{
+	return true;
 }
 
 int machine_api_open(struct run *r)
@@ -252,6 +258,59 @@ static void get_metrics(struct client *c, const char *body)
 		  (unsigned long long)wh_vmm_machine_touched(r->machine), name,
 		  (long long)api.started, name, cpu_us / 1000000, cpu_us % 1000000);
 	reply(c, 200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text);
+}
+
+/* A stack as the guest gave it, its addresses as FUNCTION+OFFSET. Returns where it ended. */
+static const char *put_stack(const char *at, char *to, size_t size, size_t *used)
+{
+	struct run *r = api.run;
+	do {
+		char *end;
+		const char *name;
+		uint64_t offset, address = strtoull(at + 1, &end, 16) -
+					   wh_vmm_machine_image_base(r->machine);
+		bool known = !wh_vmm_image_symbol(r->image, address, &name, &offset);
+		*used += known ? wh_format(to + *used, size - *used, "%c%s+0x%llx", *at, name,
+					   (unsigned long long)offset)
+			       : wh_format(to + *used, size - *used, "%c0x%llx", *at,
+					   (unsigned long long)address);
+		if (*used >= size)
+			*used = size - 1;
+		at = end;
+	} while (*at == ',');
+	return at;
+}
+
+/* What the guest tells about itself, lines of words. */
+static void get_inspect(struct client *c, const char *body)
+{
+	static const char head[] =
+		"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
+	char *text = malloc(WH_OBSERVE_TEXT_SIZE), *named = malloc(2 * WH_OBSERVE_TEXT_SIZE);
+	int n = text && named ? wh_vmm_machine_inspect(api.run->machine, text, WH_OBSERVE_TEXT_SIZE)
+			      : -WH_ENOMEM;
+	if (n == -WH_EINVAL)
+		fail(c, 409,
+		     "it does not run, or its image cannot tell (too old, or a copy from a "
+		     "snapshot)");
+	else if (n < 0)
+		fail(c, 503, "the guest does not answer");
+	if (n >= 0) {
+		size_t used = wh_format(named, sizeof head, "%s", head);
+		for (const char *at = text; *at && used + 1 < 2 * WH_OBSERVE_TEXT_SIZE;) {
+			named[used++] = *at++;
+			if (!strncmp(at - 1, " stack=", 7)) {
+				memcpy(named + used, "stack", 5);
+				used += 5;
+				at = put_stack(at + 5, named, 2 * WH_OBSERVE_TEXT_SIZE, &used);
+			}
+		}
+		send_text(c, named, used);
+		if (c->watch.fd >= 0)
+			drop(c);
+	}
+	free(text);
+	free(named);
 }
 
 static void get_events(struct client *c, const char *body)
@@ -492,6 +551,7 @@ static const struct {
 	void (*fn)(struct client *c, const char *body);
 } requests[] = {
 	{ "GET", "/v1/machine", get_machine },
+	{ "GET", "/v1/machine/inspect", get_inspect },
 	{ "GET", "/v1/metrics", get_metrics },
 	{ "GET", "/v1/events", get_events },
 	{ "GET", "/v1/console", get_console },

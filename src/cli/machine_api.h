@@ -9,6 +9,8 @@
 
 #include "run.h"
 
+/* False in `wherry` itself (machine_none.c), which becomes wherry-run for machines with names. */
+bool machine_api_is_here(void);
 /* Takes the machine's name and listens, if it has one. CLI_OK or CLI_ERROR, after a message: somebody
  * else has it. Before the machine is made. */
 int machine_api_open(struct run *r);

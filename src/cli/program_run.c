@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * wherry-run: what `wherry run` becomes when an option needs more code than each start should carry
- * (gateway_extras.c). The same sources otherwise.
+ * (gateway_extras.c, observe.c). The same sources otherwise.
  */
 #include "programs.h"
 

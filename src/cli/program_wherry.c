@@ -23,6 +23,7 @@ const struct program cli_programs[] = {
 	{ "resume", "let it go on", "machine" },
 	{ "snapshot", "write a machine to a file", "machine" },
 	{ "stats", "figures of a machine, as OpenMetrics", "machine" },
+	{ "inspect", "show threads, descriptors, sockets and memory of a machine", "machine" },
 	{ "logs", "show what a machine wrote on its console", "machine" },
 	{ "console", "be at a machine's console", "machine" },
 	{ "events", "follow what happens to a machine, as JSON lines", "machine" },

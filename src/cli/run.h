@@ -59,8 +59,9 @@ struct run_options {
 	uint64_t net_rate, balloon;
 	unsigned cpus;
 	bool trace_exits, lazy;
-	const char *gdb;  /* where gdb comes from; NULL = none */
-	const char *from; /* a snapshot, instead of an image */
+	const char *trace, *profile; /* wherry-run */
+	const char *gdb;             /* where gdb comes from; NULL = none */
+	const char *from;            /* a snapshot, instead of an image */
 	const char *image;
 	const char *const *argv; /* of the guest, argv[0] first */
 	int replaced_at;         /* the word of our own argv that this took, and what it was */
@@ -154,6 +155,12 @@ int run_devices_attach(struct run *r);
 /* Brings disks to rest, for which it frees the machine. The end of the process gives back everything
  * else. CLI_OK or CLI_ERROR. */
 int run_devices_finish(struct run *r);
+
+/* observe.c, in wherry-run only: the image's file before it is used, the machine that has started, its end.
+ * An exit status, after a message. */
+int run_observe_image(struct run *r, int *fd) __attribute__((weak));
+int run_observe_start(struct run *r) __attribute__((weak));
+int run_observe_end(struct run *r) __attribute__((weak));
 
 /* Tells how the guest ended, if that needs telling; returns the exit status. */
 int run_report_exit(struct run *r);

@@ -10,6 +10,7 @@
 #include <wherry/pc.h>
 
 #include "programs.h"
+#include "machine_api.h"
 #include "run.h"
 
 enum {
@@ -27,6 +28,8 @@ enum {
 	OPT_APPEND,
 	OPT_CPUS,
 	OPT_TRACE_EXITS,
+	OPT_TRACE,
+	OPT_PROFILE,
 	OPT_WORKDIR,
 	OPT_HERE,
 	OPT_STORE,
@@ -73,6 +76,10 @@ static const struct cli_option options[] = {
 	{ OPT_SNAPSHOT, "snapshot", 0, "FILE", "kernels: save the machine there at SIGUSR1" },
 	{ OPT_TRACE_EXITS, "trace-exits", 0, NULL,
 	  "kernels: count exits by cause, told at the end" },
+	{ OPT_TRACE, "trace", 0, "WHAT",
+	  "show calls: all, file, net, poll... or their names, with commas" },
+	{ OPT_PROFILE, "profile", 0, "FILE",
+	  "sample where time goes: folded stacks, or a flame graph (.svg)" },
 	{ OPT_TIMELINE, "timeline", 0, NULL, "show the stages of the start in microseconds" },
 	{ OPT_VERBOSE, "verbose", 0, NULL, "say what is done and what could not be had" },
 };
@@ -427,10 +434,14 @@ static int take(struct run_options *o, int id, const char *value)
 		o->here = true;
 		return 0;
 	case OPT_NAME:
-		return take_name(o, value);
+		return machine_api_is_here() ? take_name(o, value) : GATEWAY_ELSEWHERE;
 	case OPT_FROM:
 		o->from = value;
 		return 0;
+	case OPT_TRACE:
+	case OPT_PROFILE:
+		*(id == OPT_TRACE ? &o->trace : &o->profile) = value;
+		return run_observe_image ? 0 : GATEWAY_ELSEWHERE;
 	case OPT_TIMELINE:
 		o->timeline = true;
 		return 0;

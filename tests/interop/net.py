@@ -12,6 +12,7 @@ import os
 import re
 import select
 import signal
+import shutil
 import socket
 import stat
 import struct
@@ -376,6 +377,43 @@ def case_dhcp(n):
                             "02:00:00:00:00:77=10.0.2.77", command=mac)
         if status or "got 10.0.2.77 10.0.2.2 10.0.2.3 192.0.2.123 1500 3600 / a.test b.test" not in out:
             fail(f"{status}: {out}")
+
+
+def case_dhcp_clients(n):
+    """Other clients, of both versions: ISC's dhclient, and dhcpcd."""
+    os.environ["PATH"] += ":/sbin:/usr/sbin"
+    tools = [t for t in ("dhclient", "dhcpcd") if shutil.which(t)]
+    if not tools:
+        return "neither dhclient nor dhcpcd"
+    with tempfile.TemporaryDirectory() as folder:
+        script = os.path.join(folder, "script")
+        with open(script, "w") as f:
+            f.write(f"#!/bin/sh\nenv | grep -E '^(reason|new_|nd)' >>{folder}/$reason\nexit 0\n")
+        os.chmod(script, 0o755)
+        with open(os.path.join(folder, "conf"), "w") as f:
+            f.write("option domain_name_servers, domain_name, domain_search, ntp_servers\n"
+                    "option dhcp6_name_servers, dhcp6_domain_search\nnoipv6rs\niaid 1\nia_na 1\n")
+        for tool in tools:
+            for version, want in (("4", ("new_ip_address=10.0.2.15", "new_routers=10.0.2.2", "new_domain_name_servers=10.0.2.3",
+                                         "new_ntp_servers=192.0.2.123", "new_domain_search=a.test")),
+                                  ("6", (f"fd77:6865:7272:7900::15", f"new_dhcp6_name_servers=fd77:6865:7272:7900::3", "new_dhcp6_domain_search=a.test"))):
+                if tool == "dhclient":
+                    command = f"dhclient -{version} -1 -sf {script} -lf {folder}/lease -pf {folder}/pid -cf /dev/null eth0; kill $(cat {folder}/pid)"
+                else:
+                    command = (f"mkdir -p {folder}/db {folder}/run; mount --bind {folder}/db /var/lib/dhcpcd && mount --bind {folder}/run /run && "
+                               f"timeout 20 dhcpcd -{version} -1 -B -t 15 -f {folder}/conf -c {script} --noarp eth0")
+                for name in os.listdir(folder):
+                    if name.isupper() or name[:-1].isupper():
+                        os.unlink(os.path.join(folder, name))
+                # Duplicate address detection of the interface's own address is over when the client asks from it.
+                settle = "ip addr flush dev eth0 scope global; while ip -6 addr show dev eth0 | grep -q tentative; do :; done; "
+                status, out = n.run("-r", "--ntp", "192.0.2.123", "--search", "a.test", command=["sh", "-c", settle + command], timeout=60)
+                said = ""
+                for reason in ("BOUND", "BOUND6", "REBOOT"):
+                    if os.path.exists(os.path.join(folder, reason)):
+                        said += open(os.path.join(folder, reason)).read()
+                if missing := [w for w in want if w not in said]:
+                    fail(f"{tool} -{version}: {missing} is not in {said!r}; {status}: {out}")
 
 
 def case_forwards(n):

@@ -10,6 +10,7 @@
 #include <kern/fault.h>
 #include <kern/plat.h>
 #include <kern/preempt.h>
+#include <kern/trace.h>
 
 struct host_siginfo {
 	int32_t signo, error, code, pad;
@@ -26,6 +27,7 @@ void wh_trap_entry(int signo, struct host_siginfo *info, struct kern_context *co
 		return;
 	}
 	if (signo == WH_BOOT_TICK_SIGNAL) {
+		kern_trace_sample(context);
 		if (kern_preempt_tick)
 			kern_preempt_tick(context);
 		return;

@@ -6,6 +6,7 @@
 #include <kern/fault.h>
 #include <kern/plat.h>
 #include <kern/preempt.h>
+#include <kern/trace.h>
 #include <wherry/base/mem.h>
 #include "vm_priv.h"
 
@@ -116,6 +117,7 @@ void cpu_trap(struct trap_frame *frame, uint64_t cr2, uint8_t *fp);
 static void tick(struct trap_frame *frame, struct kern_context *context)
 {
 	(void)frame;
+	kern_trace_sample(context);
 	if (kern_preempt_tick)
 		kern_preempt_tick(context);
 }

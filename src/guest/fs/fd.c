@@ -10,6 +10,7 @@
 #include <fs/file.h>
 #include <fs/linux.h>
 #include <kern/mem.h>
+#include <kern/observe.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/errors.h>
 
@@ -157,8 +158,32 @@ int fs_fd_next(int fd)
 /* fs/vfs.c; there when the program uses paths. */
 __attribute__((weak)) int fs_root_init(void);
 
+/* fs/vfs.c as well */
+__attribute__((weak)) int fs_node_path(struct fs_node *n, char *to, uint32_t size);
+
+static void tell(void)
+{
+	static const char *const kinds[] = { "file",  "pipe",   "socket",  "event", "timer",
+					     "epoll", "signal", "console", "device" };
+	char path[128];
+	for (int fd = fs_fd_next(0); fd >= 0; fd = fs_fd_next(fd + 1)) {
+		struct fs_file *f = fds.file[fd];
+		kern_observe_put("fd %d kind=%s flags=%x ready=%x", fd, kinds[f->ops->kind],
+				 f->flags, f->ops->poll ? f->ops->poll(f) : 0);
+		if (f->ops->seekable)
+			kern_observe_put(" position=%llu", (unsigned long long)f->position);
+		if (f->ops->tell)
+			f->ops->tell(f);
+		if (f->node && fs_node_path && fs_node_path(f->node, path, sizeof path) >= 0)
+			kern_observe_put(" path=%s", path);
+		kern_observe_put("\n");
+	}
+}
+
 int fs_init(void)
 {
+	static struct kern_observer observer = { .tell = tell };
+	kern_observer_add(&observer);
 	for (int fd = 0; fd < 3; fd++) {
 		int r = fs_fd_install(fs_console_file(fd), fd, false);
 		if (r < 0)

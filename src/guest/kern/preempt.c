@@ -83,6 +83,11 @@ void kern_preempt_tick(struct kern_context *context)
 	context->greg[KERN_GREG_FLAGS] &= ~(uint64_t)(FLAG_TRAP | FLAG_DIRECTION);
 }
 
+const struct kern_context *kern_preempted_context(const struct kern_preempted *p)
+{
+	return &p->context;
+}
+
 void kern_preempted_free(struct kern_preempted *p)
 {
 	kern_free(p, sizeof *p);

@@ -415,6 +415,7 @@ static void run_pollers(void *ret_deadline)
 	c->polled_events = host_events();
 	if (__atomic_load_n(&kern_control()->signals, __ATOMIC_RELAXED))
 		kern_signal_host();
+	kern_observe_poll();
 	if (c->pollers || !wh_list_empty(&c->timers))
 		now = kern_time_monotonic();
 	for (struct kern_poller *p = c->pollers; p; p = p->next) {

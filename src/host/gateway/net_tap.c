@@ -17,7 +17,7 @@
 
 /* While frames come singly, only each so-many-th wake looks for a second one: the look costs as much as
  * the frame. */
-#define SINGLES 8u
+#define SINGLES 32u
 /* Frames per wake: 64 of 64 KiB are 4 MiB, about half a millisecond. */
 #define BURST_MAX 64u
 #define BUFFER_SIZE (WH_NET_FRAME_SIZE_MAX + 64u)

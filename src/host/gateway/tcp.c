@@ -22,7 +22,8 @@
  *
  * Host sockets are edge-triggered: host_readable and host_writable remember an edge until the
  * socket says that it has no more. A read that got less than asked has emptied the socket, so
- * the read that would say EAGAIN is spared; unless a hang-up was seen, as its edge has passed.
+ * the read that would say EAGAIN is spared; unless a hang-up was seen, as its edge has passed. One that got less after the
+ * peer has ended its side in order (WH_LOOP_ENDED) has come to the end, and the read that would say so is spared, too.
  */
 #include "gateway_priv.h"
 
@@ -58,9 +59,11 @@ struct tcp_flow {
 	bool pending;     /* counted in gateway->tcp_pending or rule->waiting */
 	bool guest_connected;
 	bool watched;
-	bool inbound; /* a client of a published port */
-	bool try4;    /* the guest refused IPv6: use IPv4 */
+	bool inbound;   /* a client of a published port */
+	bool try4;      /* the guest refused IPv6: use IPv4 */
+	bool host_unix; /* a Unix socket */
 	bool host_readable, host_writable, host_hangup;
+	bool host_ended; /* what the socket holds is all that comes */
 	bool host_written;
 	bool nodelay;   /* the host socket waits for no acknowledgement */
 	bool host_end;  /* end of file was read */
@@ -208,8 +211,12 @@ static bool pump_in(struct tcp_flow *flow)
 			wh_net_tcp_commit(flow->tcp, (uint32_t)n);
 			gateway->stats.tcp_bytes_in += (uint64_t)n;
 			flow->bytes_in += (uint64_t)n;
-			if ((uint32_t)n < room && !flow->host_hangup)
+			if ((uint32_t)n < room && flow->host_ended) {
+				flow->host_end = true;
+				wh_net_tcp_shutdown(flow->tcp);
+			} else if ((uint32_t)n < room && !flow->host_hangup) {
 				flow->host_readable = false;
+			}
 		}
 	}
 	if (!flow->host_readable && !flow->host_end && watch_events(flow, 0)) {
@@ -381,6 +388,7 @@ static int host_connect(struct tcp_flow *flow, const struct wh_net_end *to, cons
 		return fd == -WH_EAFNOSUPPORT ? -WH_ENETUNREACH : -WH_ECONNREFUSED;
 	flow->watch.fd = fd;
 	if (path) {
+		flow->host_unix = true;
 		memcpy(name.sun_path, path, wh_strlen(path) + 1);
 		int error = gateway->host->connect(gateway->host_ctx, fd,
 						   (const struct sockaddr *)&name, sizeof name);
@@ -679,8 +687,11 @@ static void flow_event(struct wh_loop_fd *watch, uint32_t events)
 	}
 	if (events & (WH_LOOP_READ | WH_LOOP_HANGUP))
 		flow->host_readable = true;
-	if (events & WH_LOOP_HANGUP)
+	if (events & WH_LOOP_HANGUP) {
 		flow->host_hangup = true;
+		/* Unix sockets end a read where descriptors lie. */
+		flow->host_ended = (events & WH_LOOP_ENDED) && !flow->host_unix;
+	}
 	if (events & WH_LOOP_WRITE)
 		flow->host_writable = true;
 	pump(flow);

@@ -93,7 +93,7 @@ static int control(struct wh_loop *loop, int operation, struct wh_loop_fd *watch
 	if (watch->events & WH_LOOP_WRITE)
 		event.events |= EPOLLOUT;
 	if (watch->events & WH_LOOP_HANGUP)
-		event.events |= EPOLLRDHUP;
+		event.events |= EPOLLRDHUP | EPOLLPRI;
 	if (watch->events & WH_LOOP_EDGE)
 		event.events |= EPOLLET;
 	return epoll_ctl(loop->epoll_fd, operation, watch->fd, &event) ? -errno : 0;
@@ -352,6 +352,9 @@ static int dispatch(struct wh_loop *loop)
 			events |= WH_LOOP_WRITE;
 		if (event->events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP))
 			events |= WH_LOOP_HANGUP;
+		if ((event->events & EPOLLRDHUP) &&
+		    !(event->events & (EPOLLERR | EPOLLHUP | EPOLLPRI)))
+			events |= WH_LOOP_ENDED;
 		if (loop->spin_ns)
 			spin_note(loop, watch);
 		watch->fn(watch, events);

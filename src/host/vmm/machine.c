@@ -23,6 +23,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <wherry/abi/observe.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/checked.h>
 #include <wherry/base/errors.h>
@@ -33,8 +34,10 @@
 
 #define MFD_EXEC_FLAG 0x10u         /* linux/memfd.h: proc execs it, see VMM_RAM_OFFSET */
 #define TRAP_STACK_SIZE (32u << 10) /* an AVX-512 and AMX frame is 12 KiB */
-#define HEAP_SIZE_MIN (64u << 10)   /* below it no program gets to main */
-#define HWCAP2_FSGSBASE_BIT 2u      /* asm/hwcap2.h */
+#define INSPECT_LOOK_NS 100000
+#define INSPECT_LOOKS 10000
+#define HEAP_SIZE_MIN (64u << 10) /* below it no program gets to main */
+#define HWCAP2_FSGSBASE_BIT 2u    /* asm/hwcap2.h */
 
 /* Bytes of argv, envp; false when over the limit. */
 static bool strings_size(const char *const *list, uint64_t *size, uint32_t *count)
@@ -60,6 +63,15 @@ static uint8_t *copy_strings(uint8_t *to, const char *const *list)
 	return to;
 }
 
+/* Header, ring and text; costs addresses until it is used. */
+static uint64_t observe_size(const struct wh_vmm_machine *m)
+{
+	return wh_align_up(sizeof(struct wh_observe) +
+				   (uint64_t)m->observe_records * sizeof(struct wh_observe_record) +
+				   WH_OBSERVE_TEXT_SIZE,
+			   VMM_PAGE);
+}
+
 /* Places everything for `memory_size` bytes of RAM. */
 static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t strings,
 		   uint32_t mounts, struct wh_diag *diag)
@@ -76,7 +88,8 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 		wh_align_up(sizeof(struct wh_boot_control), 64) + wh_align_up(strings, 64) +
 		wh_align_up(mounts * sizeof(struct wh_boot_mount), 64) +
 		WH_BOOT_DEVICES_MAX * (VMM_SHM_STRIDE + sizeof(struct wh_boot_device));
-	uint64_t fixed = data + wh_align_up(small, VMM_PAGE) + TRAP_STACK_SIZE + VMM_PAGE + stack;
+	uint64_t fixed = data + wh_align_up(small, VMM_PAGE) + observe_size(m) + TRAP_STACK_SIZE +
+			 VMM_PAGE + stack;
 	if (l->ram_size < fixed + HEAP_SIZE_MIN || l->ram_size < image->manifest.memory_min) {
 		uint64_t need = fixed + HEAP_SIZE_MIN;
 		if (need < image->manifest.memory_min)
@@ -91,13 +104,14 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 	l->trap_stack_top = l->stack_low - VMM_PAGE;
 	l->trap_stack_low = l->trap_stack_top - TRAP_STACK_SIZE;
 	l->info = l->trap_stack_low - wh_align_up(small, VMM_PAGE);
+	l->observe = l->info - observe_size(m);
 	l->control = l->info + wh_align_up(sizeof(struct wh_boot_info), 64);
 	l->strings = l->control + wh_align_up(sizeof(struct wh_boot_control), 64);
 	l->mounts = l->strings + wh_align_up(strings, 64);
 	l->shm = l->mounts + wh_align_up(mounts * sizeof(struct wh_boot_mount), 64);
 	/* The device table follows the registers of the last device: vmm_slots_publish. */
 	l->heap_start = l->ram_base + data;
-	l->heap_end = l->info;
+	l->heap_end = l->observe;
 	return 0;
 }
 
@@ -220,6 +234,15 @@ static void fill_info(struct wh_vmm_machine *m, const struct wh_vmm_config *conf
 		       config->mount_count * sizeof *config->mounts);
 }
 
+static void fill_observe(struct wh_vmm_machine *m)
+{
+	m->info->observe = m->layout.observe;
+	m->observe = vmm_ram_at(m, m->layout.observe);
+	m->observe->capacity = m->observe_records;
+	m->observe->text_size = WH_OBSERVE_TEXT_SIZE;
+	m->observe->flags = m->observe_flags;
+}
+
 static int check_config(const struct wh_vmm_config *config, struct wh_diag *diag)
 {
 	if (config->size != sizeof *config)
@@ -293,6 +316,8 @@ static int build(struct wh_vmm_machine *m, const struct wh_vmm_config *config, s
 	m->info = vmm_ram_at(m, m->layout.info);
 	m->control = vmm_ram_at(m, m->layout.control);
 	fill_info(m, config);
+	if (m->image->manifest.flags & WH_MANIFEST_OBSERVED)
+		fill_observe(m);
 	uint8_t *to = vmm_ram_at(m, m->layout.strings);
 	m->info->strings_size = (uint32_t)strings;
 	m->info->argc = argc;
@@ -357,6 +382,8 @@ static int make(const struct wh_vmm_config *config, struct wh_vmm_image *image,
 	m->serial = config->serial;
 	m->ctx = config->ctx;
 	m->sandbox = config->sandbox;
+	m->observe_records = config->observe_records;
+	m->observe_flags = config->observe_flags;
 	m->spare = config->spare;
 	error = snapshot ? build_copy(m, diag) : build(m, config, diag);
 	if (error < 0) {
@@ -509,6 +536,54 @@ const uint64_t *wh_vmm_machine_timeline(struct wh_vmm_machine *m, uint64_t *ret_
 		m->tsc_hz = (uint64_t)((double)ticks * 1e9 / (double)ns);
 	*ret_tsc_hz = m->tsc_hz;
 	return m->timeline;
+}
+
+struct wh_observe *wh_vmm_machine_observe(struct wh_vmm_machine *m)
+{
+	return m->observe;
+}
+
+void wh_vmm_machine_observed(struct wh_vmm_machine *m)
+{
+	if (!m->started || m->ended)
+		return;
+	__atomic_fetch_add(&m->control->host_events, 1, __ATOMIC_SEQ_CST);
+	m->engine->wake(m);
+}
+
+uint64_t wh_vmm_machine_image_base(const struct wh_vmm_machine *m)
+{
+	return m->layout.image_base;
+}
+
+/* The guest cannot wake us but through the loop, where we are: looks now and then. */
+int wh_vmm_machine_inspect(struct wh_vmm_machine *m, char *to, size_t size)
+{
+	struct wh_observe *o = m->observe;
+	const struct timespec moment = { 0, INSPECT_LOOK_NS };
+	if (!o || !m->started || m->ended || m->paused)
+		return -WH_EINVAL;
+	uint32_t asked = __atomic_add_fetch(&o->asked, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&m->control->host_events, 1, __ATOMIC_SEQ_CST);
+	m->engine->wake(m);
+	for (int i = 0; __atomic_load_n(&o->answered, __ATOMIC_ACQUIRE) != asked; i++) {
+		if (i == INSPECT_LOOKS)
+			return -WH_EAGAIN;
+		nanosleep(&moment, NULL);
+	}
+	size_t n = __atomic_load_n(&o->text_length, __ATOMIC_RELAXED);
+	if (n > WH_OBSERVE_TEXT_SIZE)
+		n = WH_OBSERVE_TEXT_SIZE;
+	if (n >= size)
+		n = size - 1;
+	const char *from =
+		(const char *)(o + 1) + m->observe_records * sizeof(struct wh_observe_record);
+	memcpy(to, from, n);
+	for (size_t i = 0; i < n; i++)
+		if (to[i] != '\n' && (to[i] < ' ' || to[i] > '~'))
+			to[i] = '?';
+	to[n] = '\0';
+	return (int)n;
 }
 
 /* One copy of what the guest wrote about its end, made harmless. */

@@ -62,6 +62,7 @@ struct vmm_layout {
 	uint64_t ram_size;
 	wh_gaddr heap_start, heap_end;
 	wh_gaddr info, control, strings, mounts, shm; /* above heap_end */
+	wh_gaddr observe;                             /* below them; 0: a copy from a snapshot */
 	wh_gaddr trap_stack_low, trap_stack_top;
 	wh_gaddr stack_low, stack_top; /* stack_low - VMM_PAGE is the guard page */
 };
@@ -99,6 +100,8 @@ struct wh_vmm_machine {
 	struct wh_gmem memory;
 	struct wh_boot_info *info;       /* host pointer into RAM, valid from machine_new on */
 	struct wh_boot_control *control; /* host pointer into RAM: hostile once started */
+	struct wh_observe *observe;      /* the same; NULL = there is none */
+	uint32_t observe_records, observe_flags;
 
 	uint32_t slot_count;
 	bool started, ended, paused;

@@ -226,6 +226,7 @@ struct wh_boot_info {
 	struct wh_boot_net net;   /* IN valid with WH_BOOT_NET_STATIC */
 	char hostname[64];        /* IN NUL-terminated */
 	wh_abi_gaddr workdir;     /* IN where the program starts, NUL-terminated; 0 = in / */
+	wh_abi_gaddr observe; /* IN struct wh_observe (wherry/abi/observe.h); 0 = nobody looks */
 };
 
 /* System calls that the proc engine's filter lets through, all others end the

@@ -36,7 +36,9 @@ extern "C" {
 #define WH_MANIFEST_PARKS (1u << 2)
 /* proc: the trap entry takes WH_BOOT_TICK_SIGNAL: threads that compute can be preempted. */
 #define WH_MANIFEST_TICKS (1u << 3)
-#define WH_MANIFEST_FLAGS 15u /* all that are known */
+/* The image knows boot.observe (wherry/abi/observe.h) and has the symbol wh_cpu_trace_thunk. */
+#define WH_MANIFEST_OBSERVED (1u << 4)
+#define WH_MANIFEST_FLAGS 31u /* all that are known */
 
 struct wh_manifest {
 	uint32_t version;        /* WH_MANIFEST_VERSION */

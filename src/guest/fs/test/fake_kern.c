@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <kern/mem.h>
+#include <kern/observe.h>
 #include <kern/plat.h>
 #include <kern/sched.h>
 #include <kern/signal.h>
@@ -268,4 +269,14 @@ uint32_t wh_signal_work;
 bool kern_signal_again_slow(long result)
 {
 	return false;
+}
+
+/* --- kern/observe.h: nobody looks --- */
+
+void kern_observer_add(struct kern_observer *o)
+{
+}
+
+void kern_observe_put(const char *format, ...)
+{
 }

@@ -58,6 +58,10 @@ uint64_t kern_time_realtime(void)
 	return fake_now + 1000000;
 }
 
+void kern_observe_poll(void)
+{
+}
+
 void kern_plat_tick_resume(void)
 {
 }

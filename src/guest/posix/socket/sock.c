@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* What all sockets share: descriptors, waiting, addresses, read and write. */
 #include <kern/mem.h>
+#include <kern/observe.h>
 #include <kern/plat.h>
 #include <wherry/base/bytes.h>
 #include "sock.h"
@@ -28,6 +29,31 @@ void sock_init(struct sock *s, const struct sock_ops *ops, const struct fs_file_
 	s->family = (uint16_t)family;
 	s->type = (uint16_t)type;
 	s->protocol = (uint16_t)protocol;
+}
+
+static void tell_end(const char *name, const struct wh_net_end *end)
+{
+	const uint8_t *a = end->ip.bytes;
+	if (wh_net_ip_is4(&end->ip))
+		kern_observe_put(" %s=%u.%u.%u.%u:%u", name, a[12], a[13], a[14], a[15], end->port);
+	else {
+		kern_observe_put(" %s=[", name);
+		for (unsigned i = 0; i < 16; i += 2)
+			kern_observe_put("%s%x", i ? ":" : "", a[i] << 8 | a[i + 1]);
+		kern_observe_put("]:%u", end->port);
+	}
+}
+
+void sock_tell(struct fs_file *f)
+{
+	struct sock *s = sock_of_file(f);
+	struct wh_net_end end;
+	kern_observe_put(" socket=%s%s", s->type == LX_SOCK_STREAM ? "tcp" : "udp",
+			 s->family == LX_AF_INET6 ? "6" : "");
+	if (s->ops->name && s->ops->name(s, false, &end) >= 0)
+		tell_end("local", &end);
+	if (s->ops->name && s->ops->name(s, true, &end) >= 0)
+		tell_end("remote", &end);
 }
 
 uint64_t sock_deadline(uint64_t timeout_ns)

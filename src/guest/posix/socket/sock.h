@@ -16,6 +16,9 @@
 
 struct sock;
 
+/* fs_file_ops.tell: addresses. sock.c */
+void sock_tell(struct fs_file *f);
+
 struct sock_message {
 	const struct wh_iov *iov;
 	int iov_count;

@@ -660,6 +660,7 @@ static const struct fs_file_ops file_ops = {
 	.ioctl = tcp_ioctl,
 	.release = tcp_release,
 	.kind = FS_KIND_SOCKET,
+	.tell = sock_tell,
 };
 
 /* The program's end must not take back what it sent: as on any system, the stack

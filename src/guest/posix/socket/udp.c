@@ -312,6 +312,7 @@ static const struct fs_file_ops file_ops = {
 	.ioctl = udp_ioctl,
 	.release = udp_release,
 	.kind = FS_KIND_SOCKET,
+	.tell = sock_tell,
 };
 
 int sock_udp_new(int family, struct sock **ret_s)

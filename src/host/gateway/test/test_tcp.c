@@ -101,6 +101,34 @@ static void half_close_keeps_the_other_way(void)
 	world_stop(&w);
 }
 
+/* Bytes and the end arrive at once; an urgent byte, at which a read of the socket stops, is among them. */
+static void the_end_comes_with_the_bytes(void)
+{
+	for (int urgent = 0; urgent < 2; urgent++) {
+		uint16_t port;
+		struct app app = { 0 };
+		struct program program = { .lazy = true };
+		begin();
+		int listener = host_listen(AF_INET, &port);
+		app_connect(&app, &w, false, port);
+		program_accept(&program, &w, listener);
+		UNTIL(&w, app.connected);
+		int fd = program.watch.fd;
+		CHECK_EQ(send(fd, "one", 3, 0), 3);
+		if (urgent)
+			CHECK_EQ(send(fd, "!", 1, MSG_OOB), 1);
+		CHECK_EQ(send(fd, "two", 3, 0), 3);
+		CHECK_EQ(shutdown(fd, SHUT_WR), 0);
+		UNTIL(&w, app.at_end);
+		CHECK(app.received == 6 || (urgent && app.received == 7));
+		app_close(&app);
+		program_close(&program);
+		UNTIL(&w, now()->tcp_flows == 0);
+		close(listener);
+		world_stop(&w);
+	}
+}
+
 static void refused_connect_is_a_reset(void)
 {
 	uint16_t port;
@@ -663,6 +691,7 @@ int main(void)
 	RUN(bytes_come_in);
 	RUN(bytes_go_both_ways);
 	RUN(half_close_keeps_the_other_way);
+	RUN(the_end_comes_with_the_bytes);
 	RUN(refused_connect_is_a_reset);
 	RUN(forbidden_destinations_fail_at_once);
 	RUN(guest_reset_reaches_the_host);

@@ -78,6 +78,28 @@ static void reads_and_hangs_up(void)
 	wh_loop_free(loop);
 }
 
+static void ends_in_order(void)
+{
+	struct pipe_watch p;
+	char b[4];
+	setup();
+	pair_open(&p, WH_LOOP_READ | WH_LOOP_HANGUP | WH_LOOP_EDGE);
+	CHECK_EQ(write(p.other, "x", 1), 1);
+	CHECK_EQ(wh_loop_step(loop, 0), 1);
+	CHECK_EQ(p.events, WH_LOOP_READ);
+	CHECK_EQ(shutdown(p.other, SHUT_WR), 0);
+	CHECK_EQ(wh_loop_step(loop, 0), 1);
+	CHECK_EQ(p.events, WH_LOOP_READ | WH_LOOP_HANGUP | WH_LOOP_ENDED);
+	CHECK_EQ(read(p.watch.fd, b, sizeof b), 1); /* it is all there */
+	/* Both ways: no longer only the end of what comes. */
+	close(p.other);
+	p.other = -1;
+	CHECK_EQ(wh_loop_step(loop, 0), 1);
+	CHECK(p.events & WH_LOOP_HANGUP && !(p.events & WH_LOOP_ENDED));
+	pair_close(&p);
+	wh_loop_free(loop);
+}
+
 static void edge_fires_once(void)
 {
 	struct pipe_watch p;
@@ -306,6 +328,7 @@ static void looks_before_it_sleeps(void)
 int main(void)
 {
 	RUN(reads_and_hangs_up);
+	RUN(ends_in_order);
 	RUN(edge_fires_once);
 	RUN(removed_in_same_round_is_not_called);
 	RUN(regular_file_is_refused);

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <wherry/abi/observe.h>
 #include <wherry/base/assert.h>
 
 #include "../snapshot_wire.h"
@@ -100,6 +101,12 @@ static void unmap_rest(struct writer *w, const struct wh_vmm_machine *m)
 	    0, 0);
 }
 
+static bool ticks(const struct wh_vmm_machine *m)
+{
+	return m->image->manifest.flags & WH_MANIFEST_TICKS ||
+	       m->observe_flags & WH_OBSERVE_PROFILE;
+}
+
 static void catch_faults(struct writer *w, const struct wh_vmm_machine *m)
 {
 	static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP };
@@ -117,7 +124,7 @@ static void catch_faults(struct writer *w, const struct wh_vmm_machine *m)
 		put(w, SYS_rt_sigaction, (uint64_t)faults[i], at(w, &p->fault), 0, 8, 0, 0);
 	if (m->image->manifest.flags & WH_MANIFEST_PARKS)
 		put(w, SYS_rt_sigaction, WH_BOOT_PARK_SIGNAL, at(w, &p->fault), 0, 8, 0, 0);
-	if (m->image->manifest.flags & WH_MANIFEST_TICKS)
+	if (ticks(m))
 		put(w, SYS_rt_sigaction, WH_BOOT_TICK_SIGNAL, at(w, &p->fault), 0, 8, 0, 0);
 	put(w, SYS_rt_sigprocmask, SIG_SETMASK, at(w, &p->no_signals), 0, 8, 0, 0);
 }
@@ -165,8 +172,10 @@ void proc_plan_write(struct wh_vmm_machine *m, int image_fd, int doorbell_fd)
 	if (m->snapshot)
 		put(&w, SYS_arch_prctl, ARCH_SET_FS_CODE, vmm_snapshot_header(m->snapshot)->fs_base,
 		    0, 0, 0, 0);
-	if (m->image->manifest.flags & WH_MANIFEST_TICKS) {
-		p->tick.interval_us = p->tick.value_us = WH_BOOT_TICK_US;
+	if (ticks(m)) {
+		p->tick.interval_us = p->tick.value_us = m->observe_flags & WH_OBSERVE_PROFILE
+								 ? WH_OBSERVE_PROFILE_US
+								 : WH_BOOT_TICK_US;
 		put(&w, SYS_setitimer, ITIMER_VIRTUAL, at(&w, &p->tick), 0, 0, 0, 0);
 	}
 	put(&w, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);

@@ -104,6 +104,7 @@ static int submit(void *ctx, struct wh_block_io *io)
 	CHECK(io->iov_count <= WH_BLOCK_IOV_SLICE);
 	if (io->kind == WH_BLOCK_IO_READ || io->kind == WH_BLOCK_IO_WRITE)
 		CHECK_EQ(wh_iov_size(io->iov, io->iov_count), io->size);
+	m->waits += m->late && io->kind == WH_BLOCK_IO_READ && io->flags & WH_BLOCK_IO_NOW;
 	if (!m->late || io->flags & WH_BLOCK_IO_NOW)
 		return perform(m, io, 0);
 	CHECK(m->waiting_count < WH_ARRAY_COUNT(m->waiting));

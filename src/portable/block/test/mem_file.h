@@ -34,6 +34,7 @@ struct mem_file {
 	bool fail_rest; /* and all after it */
 	/* Operations that may wait do; mem_file_step ends one of them. */
 	bool late;
+	unsigned long waits; /* reads that could not do that, although it was late */
 	struct wh_block_io *waiting[512];
 	size_t waiting_since[512];
 	unsigned waiting_count;

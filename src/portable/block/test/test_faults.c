@@ -203,6 +203,80 @@ static void flush_while_clusters_move_in_all_orders(void)
 /* ---- by name ---- */
 
 /* cloud-hypervisor 39e253f, crosvm 55ef29a, QEMU 39f77cb: zeroes and trims let old data from below come back. */
+/* ---- tables that are not in memory ---- */
+
+static void begin_cold(const struct kit_options *o, uint64_t used)
+{
+	begin(o);
+	CHECK_EQ(put(0, 1, used, 0), 0);
+	CHECK_EQ(wh_block_close(kit.block), 0);
+	kit_must_open(&kit, false);
+	kit.image.late = true;
+	kit.image.waits = 0;
+}
+
+/* The search for a free cluster goes through many blocks of counts; the loop stands still for none of them. */
+static void allocation_on_a_cold_disk_waits_for_no_read(void)
+{
+	static const struct kit_options o[] = { { 3, 512, 64, DISK },
+						{ 3, 512, 16, DISK },
+						{ 3, 4096, 16, DISK } };
+	static const struct member m[] = { { WH_BLOCK_WRITE, DISK - 4096, 512, 2 },
+					   { WH_BLOCK_WRITE, DISK / 2 - 512, 1024, 3 },
+					   { WH_BLOCK_READ, 0, 4096 },
+					   { WH_BLOCK_WRITE, DISK / 2 + 4096, 4096, 4 } };
+	for (unsigned i = 0; i < WH_ARRAY_COUNT(o); i++) {
+		begin_cold(&o[i], DISK / 2);
+		for (unsigned k = 0; k < WH_ARRAY_COUNT(m); k++)
+			launch(k, &m[k]);
+		unsigned steps = 0;
+		for (; kit.image.waiting_count; steps++)
+			mem_file_step(&kit.image, steps % kit.image.waiting_count);
+		CHECK_EQ(open_requests, 0);
+		CHECK_EQ(kit.image.waits, 0);
+		CHECK(o[i].cluster > 512 || steps > (o[i].refcount_bits == 64 ? 8 : 5));
+		kit.image.late = false;
+		end(false);
+	}
+}
+
+/* Counts are on their way for one who wants to allocate while a flush, which ends, lowers some of them. What was read before
+ * must not come back. */
+static void counts_change_while_they_are_read(void)
+{
+	static const struct member freed = { WH_BLOCK_DISCARD, 8 << 10, 16 << 10 },
+				   flush = { WH_BLOCK_FLUSH },
+				   write = { WH_BLOCK_WRITE, 48 << 10, 4096, 2 };
+	begin_cold(&plain, 32 << 10);
+	launch(0, &freed);
+	while (kit.image.waiting_count)
+		mem_file_step(&kit.image, 0);
+	CHECK_EQ(open_requests, 0);
+	launch(1, &write);
+	CHECK_EQ(kit.image.waiting_count, 1);
+	struct wh_block_io *held = kit.image.waiting[0];
+	CHECK_EQ(held->kind, WH_BLOCK_IO_READ);
+	launch(2, &flush);
+	for (unsigned n = 0; n < kit.image.waiting_count;)
+		if (kit.image.waiting[n] == held) {
+			n++;
+		} else {
+			mem_file_step(&kit.image, n);
+			n = 0;
+		}
+	CHECK_EQ(open_requests, 1);
+	CHECK_EQ(kit.image.waiting_count, 1);
+	mem_file_step(&kit.image, 0);
+	while (kit.image.waiting_count)
+		mem_file_step(&kit.image, 0);
+	CHECK_EQ(open_requests, 0);
+	kit.image.late = false;
+	memset(model + (8 << 10), 0, 16 << 10);
+	end(false);
+}
+
+/* ---- */
+
 static void zeroes_hide_what_is_below(void)
 {
 	begin(&on_raw);
@@ -409,6 +483,8 @@ int main(void)
 	RUN(write_discard_write_in_all_orders);
 	RUN(parts_of_one_new_cluster_in_all_orders);
 	RUN(flush_while_clusters_move_in_all_orders);
+	RUN(allocation_on_a_cold_disk_waits_for_no_read);
+	RUN(counts_change_while_they_are_read);
 	RUN(zeroes_hide_what_is_below);
 	RUN(packed_clusters_are_rewritten_without_leaks);
 	RUN(packed_at_odd_places);

@@ -238,6 +238,8 @@ int net_ip_output(struct wh_net *net, struct net_out *o)
 	error = next_mac(net, o, &r, mac);
 	if (error)
 		return resolve_failed(net, o, &r, error);
+	if (o->probe)
+		r.mtu = net->port->mtu;
 	bool oversize = !o->gso_type && size > r.mtu;
 	if (oversize && o->dont_fragment)
 		return -WH_EMSGSIZE;

@@ -280,7 +280,22 @@ uint32_t net_pmtu(const struct wh_net *net, const struct wh_net_ip *to, uint32_t
 	return mtu;
 }
 
-void net_pmtu_set(struct wh_net *net, const struct wh_net_ip *to, uint32_t mtu)
+struct net_pmtu_entry *net_pmtu_find(struct wh_net *net, const struct wh_net_ip *to)
+{
+	for (uint32_t i = 0; i < NET_PMTU_MAX; i++)
+		if (net->pmtu[i].expires > net->now && wh_net_ip_equal(&net->pmtu[i].ip, to))
+			return &net->pmtu[i];
+	return 0;
+}
+
+void net_pmtu_keep(struct wh_net *net, struct net_pmtu_entry *entry, uint64_t ns)
+{
+	entry->expires = net->now + ns;
+	if (net->pmtu_expires < entry->expires)
+		net->pmtu_expires = entry->expires;
+}
+
+struct net_pmtu_entry *net_pmtu_set(struct wh_net *net, const struct wh_net_ip *to, uint32_t mtu)
 {
 	struct net_pmtu_entry *slot = &net->pmtu[0];
 	for (uint32_t i = 0; i < NET_PMTU_MAX; i++) {
@@ -292,8 +307,9 @@ void net_pmtu_set(struct wh_net *net, const struct wh_net_ip *to, uint32_t mtu)
 		if (e->expires < slot->expires)
 			slot = e;
 	}
-	net->pmtu_expires = net->now + NET_PMTU_NS;
-	*slot = (struct net_pmtu_entry){ .ip = *to, .mtu = mtu, .expires = net->pmtu_expires };
+	*slot = (struct net_pmtu_entry){ .ip = *to, .mtu = mtu };
+	net_pmtu_keep(net, slot, NET_PMTU_NS);
+	return slot;
 }
 
 int net_route(const struct wh_net *net, const struct wh_net_ip *to, struct net_route *ret)

@@ -102,6 +102,7 @@ struct net_out {
 	struct wh_net_ip from, to;
 	uint8_t protocol, tos, hop_limit; /* hop_limit 0 = default */
 	bool dont_fragment;
+	bool probe; /* goes out in one piece if the link takes it, whatever is known of the path */
 	uint8_t checksum_at; /* in head; 0xff = none (it is done already) */
 	uint8_t gso_type;
 	uint16_t gso_size;
@@ -129,7 +130,10 @@ bool net_ip_broadcast(const struct wh_net *net, const struct wh_net_ip *ip);
 bool net_ip_on_link(const struct wh_net *net, const struct wh_net_ip *ip);
 void net_multicast_mac(const struct wh_net_ip *ip, uint8_t mac[6]);
 uint32_t net_pmtu(const struct wh_net *net, const struct wh_net_ip *to, uint32_t mtu);
-void net_pmtu_set(struct wh_net *net, const struct wh_net_ip *to, uint32_t mtu);
+struct net_pmtu_entry *net_pmtu_set(struct wh_net *net, const struct wh_net_ip *to, uint32_t mtu);
+/* What is known and has not expired, or NULL. */
+struct net_pmtu_entry *net_pmtu_find(struct wh_net *net, const struct wh_net_ip *to);
+void net_pmtu_keep(struct wh_net *net, struct net_pmtu_entry *entry, uint64_t ns);
 
 bool net_loop_run(struct wh_net *net); /* true = there was a packet */
 int net_loop_output(struct wh_net *net, const struct wh_iov *iov, uint32_t count, uint32_t size);
@@ -243,6 +247,11 @@ struct net_pmtu_entry {
 	struct wh_net_ip ip;
 	uint32_t mtu;
 	uint64_t expires;
+	/* Found by a black hole, not told: TCP searches upwards (tcp_mtu.c). */
+	uint32_t high; /* no more than that; 0 = there is no search */
+	uint8_t tries; /* of the size at hand that were lost */
+	bool rest;     /* the search is over: it begins anew at probe_at */
+	uint64_t probe_at;
 };
 
 struct net_loop {

@@ -177,6 +177,7 @@ static void new_ack(struct wh_net_tcp *s, uint32_t bytes, const struct tcp_deliv
 {
 	s->tries = 0;
 	s->soft_error = 0;
+	tcp_mtu_acked(s);
 	s->progress_at = s->net->now;
 	grow(s, bytes, d, recovering);
 	if (s->snd_una == s->snd_nxt) {

@@ -82,14 +82,14 @@ static void episode_begin(struct wh_net_tcp *s)
 	tcp_timer_clear(s, TCP_TIMER_PROBE);
 }
 
-static void enter_recovery(struct wh_net_tcp *s)
+static void enter_recovery(struct wh_net_tcp *s, bool congested)
 {
 	episode_begin(s);
 	s->recovery = TCP_RECOVERY;
 	s->prr_delivered = s->prr_out = 0;
 	s->prr_flight = s->snd_nxt - s->snd_una;
 	s->net->stats.tcp_recoveries++;
-	if (control(s))
+	if (control(s) && congested)
 		control(s)->lost(&s->cc, s->snd_nxt - s->snd_una, s->net->now);
 }
 
@@ -103,6 +103,7 @@ void tcp_enter_loss(struct wh_net_tcp *s)
 	if (reneged && s->sacked_bytes)
 		s->net->stats.tcp_reneged++;
 	episode_begin(s);
+	tcp_mtu_forget(s);
 	tcp_timer_clear(s, TCP_TIMER_REORDER);
 	if (control(s) && first)
 		control(s)->timeout(&s->cc, flight, s->net->now);
@@ -189,7 +190,7 @@ void tcp_rack_detect(struct wh_net_tcp *s)
 	else
 		tcp_timer_clear(s, TCP_TIMER_REORDER);
 	if (s->lost_bytes && s->recovery == TCP_OPEN)
-		enter_recovery(s);
+		enter_recovery(s, !tcp_mtu_lost(s));
 }
 
 /* RFC 8985, 6.2 step 4: a needless repeat means that more patience is due, once a round. */
@@ -333,6 +334,6 @@ void tcp_duplicate_ack(struct wh_net_tcp *s)
 		return;
 	if (s->dup_acks < TCP_DUP_ACKS)
 		return;
-	enter_recovery(s);
+	enter_recovery(s, true);
 	tcp_sent_lost(s, s->snd_una, s->snd_una + s->mss);
 }

@@ -109,7 +109,8 @@ static void block(struct wh_net_tcp *s)
 }
 
 /* Sends `size` stream bytes from `sequence` on. 0, or -WH_EAGAIN: again later. */
-static int segment_send(struct wh_net_tcp *s, uint32_t sequence, uint32_t size, uint8_t flags)
+static int segment_send(struct wh_net_tcp *s, uint32_t sequence, uint32_t size, uint8_t flags,
+			bool probe)
 {
 	uint8_t buffer[NET_HEADROOM + WH_WIRE_TCP_SIZE_MAX], *head = buffer + NET_HEADROOM;
 	struct wh_iov iov[2];
@@ -150,7 +151,8 @@ static int segment_send(struct wh_net_tcp *s, uint32_t sequence, uint32_t size, 
 			     .hop_limit = s->hop_limit,
 			     .dont_fragment = true,
 			     .checksum_at = WH_WIRE_TCP_CHECKSUM_AT };
-	if (size > s->mss) {
+	o.probe = probe;
+	if (size > s->mss && !probe) {
 		o.gso_type = is4 ? WH_NET_GSO_TCPV4 : WH_NET_GSO_TCPV6;
 		o.gso_size = s->mss;
 	}
@@ -177,14 +179,14 @@ static int segment_send(struct wh_net_tcp *s, uint32_t sequence, uint32_t size, 
 
 int tcp_send_ack(struct wh_net_tcp *s)
 {
-	return segment_send(s, s->snd_nxt, 0, 0);
+	return segment_send(s, s->snd_nxt, 0, 0, false);
 }
 
 /* An old sequence number makes the peer say what it has and takes (as Linux does;
  * RFC 9293 3.8.6.1 and 1122 4.2.3.6 allow a segment without data). */
 int tcp_send_probe(struct wh_net_tcp *s)
 {
-	return segment_send(s, s->snd_una - 1, 0, 0);
+	return segment_send(s, s->snd_una - 1, 0, 0, false);
 }
 
 /* RFC 3168, 6.1.1: ECN is asked for with both bits, granted with one; not in a repeat, as some
@@ -249,7 +251,8 @@ int tcp_send_again(struct wh_net_tcp *s, uint32_t start, uint32_t size)
 {
 	uint32_t data_end = s->tx_sequence + s->tx.used;
 	bool fin = s->fin_sent && start + size == data_end;
-	int error = segment_send(s, start, size, fin ? WH_WIRE_TCP_FIN | WH_WIRE_TCP_PSH : 0);
+	int error =
+		segment_send(s, start, size, fin ? WH_WIRE_TCP_FIN | WH_WIRE_TCP_PSH : 0, false);
 	if (error)
 		return error;
 	if (!s->again_ts)
@@ -321,17 +324,17 @@ static uint32_t size_choose(struct wh_net_tcp *s, uint32_t available, uint32_t w
 }
 
 /* New bytes, and the FIN behind the last of them. */
-static int new_send(struct wh_net_tcp *s, uint32_t size)
+static int new_send(struct wh_net_tcp *s, uint32_t size, bool probe)
 {
 	uint32_t data_end = s->tx_sequence + s->tx.used, sequence = s->snd_nxt;
 	bool last = sequence + size == data_end, fin = s->fin_wanted && last;
 	uint8_t flags = (fin ? WH_WIRE_TCP_FIN : 0) | (size && last ? WH_WIRE_TCP_PSH : 0);
-	int error = segment_send(s, sequence, size, flags);
+	int error = segment_send(s, sequence, size, flags, probe);
 	if (error)
 		return error;
 	if (s->snd_una == sequence)
 		s->progress_at = s->net->now;
-	if (size % s->mss)
+	if (size % s->mss && !probe)
 		s->small_end = sequence + size;
 	tcp_sent_add(s, sequence + size + fin);
 	s->prr_out += size + fin;
@@ -349,7 +352,7 @@ bool tcp_send_new(struct wh_net_tcp *s, uint32_t size_max)
 		return false;
 	uint32_t size = data_end - s->snd_nxt, window = edge - s->snd_nxt;
 	size = size < window ? size : window;
-	return !new_send(s, size < size_max ? size : size_max);
+	return !new_send(s, size < size_max ? size : size_max, false);
 }
 
 /* One frame. 1 = sent, 0 = nothing more now, < 0 = blocked. */
@@ -360,11 +363,18 @@ static int next_send(struct wh_net_tcp *s, uint32_t gso_max)
 		return 0;
 	uint32_t available = data_end - s->snd_nxt;
 	uint32_t window = tcp_before(s->snd_nxt, edge) ? edge - s->snd_nxt : 0;
+	uint32_t probe = tcp_mtu_due(s, available, window);
+	if (probe) {
+		int error = new_send(s, probe, true);
+		if (!error)
+			tcp_mtu_sent(s, probe);
+		return error ? error : 1;
+	}
 	uint32_t size = available ? size_choose(s, available, window, gso_max) : 0;
 	bool fin = s->fin_wanted && size == available;
 	if (!size && !fin)
 		return 0;
-	int error = new_send(s, size);
+	int error = new_send(s, size, false);
 	return error ? error : 1;
 }
 

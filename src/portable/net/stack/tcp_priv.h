@@ -13,6 +13,7 @@
  *	tcp_ack.c    acknowledgements: window, RTT, SACK, ECN
  *	tcp_sent.c   the scoreboard: what is under way, since when, and what became of it
  *	tcp_loss.c   finding losses and recovering (RFC 8985, 6675, 6582, 6937, 5682, 3522)
+ *	tcp_mtu.c    black holes, and the search for what the path takes after all (RFC 4821)
  *	tcp_data.c   payload into the receive ring, FIN
  *	tcp_out.c    what to send now, and the segment itself
  *	tcp_timer.c  retransmission (RFC 6298), zero window, delayed ACK, keep-alive
@@ -58,9 +59,6 @@
 #define TCP_ORPHAN_TRIES 7u           /* nobody waits for it */
 #define TCP_FIN_WAIT2_NS (60 * NET_S) /* orphan whose peer never closes */
 #define TCP_REQUEST_NS (75 * NET_S)   /* application that never decides */
-#define TCP_BLACK_HOLE_TRIES 3u   /* time-outs in a row before the segment's size is suspected */
-#define TCP_BLACK_HOLE_MTU1 1280u /* every IPv6 link has it, nearly every tunnel */
-#define TCP_BLACK_HOLE_MTU2 576u  /* what every IPv4 host takes */
 #define TCP_CORK_NS (200 * NET_MS)
 #define TCP_MSS_DEFAULT4 536u /* RFC 9293 3.7.1 */
 #define TCP_MSS_DEFAULT6 1220u
@@ -194,6 +192,8 @@ struct wh_net_tcp {
 	uint16_t mss_limit;   /* option, 0 = none */
 	uint16_t mss_receive; /* greatest seen coming in */
 	bool mss_lowered;     /* by the path: looked at again each round, as paths change */
+	uint32_t mtu_probe;   /* bytes of IP packet that are being tried; 0 = none under way */
+	uint32_t mtu_start, mtu_end; /* its stream bytes */
 	uint32_t receive_max, send_max;
 	uint32_t keep_idle_s, keep_interval_s, keep_count, keep_sent, user_timeout_ms;
 
@@ -384,6 +384,17 @@ void tcp_sent_found(struct wh_net_tcp *s); /* nothing is taken for lost any more
 /* Before snd_una moves to `ack`. */
 void tcp_sent_ack(struct wh_net_tcp *s, uint32_t ack, struct tcp_delivery *d);
 void tcp_sent_sack(struct wh_net_tcp *s, uint32_t start, uint32_t end, struct tcp_delivery *d);
+
+/* tcp_mtu.c */
+/* A time-out: is the segments' size to blame? */
+void tcp_black_hole(struct wh_net_tcp *s);
+/* Payload of a probe that may go now; 0 = none is due, or there is not enough to send. */
+uint32_t tcp_mtu_due(struct wh_net_tcp *s, uint32_t available, uint32_t window);
+void tcp_mtu_sent(struct wh_net_tcp *s, uint32_t size); /* it is out, the last one */
+void tcp_mtu_acked(struct wh_net_tcp *s);               /* snd_una has moved */
+/* Bytes were found lost. true: only the probe, which says nothing about congestion (RFC 4821, 7.6.1). */
+bool tcp_mtu_lost(struct wh_net_tcp *s);
+void tcp_mtu_forget(struct wh_net_tcp *s); /* a time-out: nothing is known of it */
 
 /* tcp_loss.c */
 uint32_t tcp_pipe(const struct wh_net_tcp *s);

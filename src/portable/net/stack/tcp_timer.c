@@ -39,24 +39,6 @@ static bool gave_up(const struct wh_net_tcp *s, uint32_t tries_max)
 	return s->tries >= tries_max;
 }
 
-/* A path on which full segments vanish without a word (RFC 4821's problem, RFC 2923): after some
- * time-outs the size is suspected. */
-static void black_hole(struct wh_net_tcp *s)
-{
-	bool is4 = wh_net_ip_is4(&s->entry.tuple.remote.ip);
-	uint32_t mtu =
-		s->tries < TCP_BLACK_HOLE_TRIES + 2 ? TCP_BLACK_HOLE_MTU1 : TCP_BLACK_HOLE_MTU2;
-	uint32_t heads = (is4 ? WH_WIRE_IP4_SIZE : WH_WIRE_IP6_SIZE) + WH_WIRE_TCP_SIZE;
-	if (s->tries < TCP_BLACK_HOLE_TRIES || !s->net->config.cc || s->net->config.lossless ||
-	    (!is4 && mtu < 1280) || s->mss + heads <= mtu || s->snd_nxt - s->snd_una < s->mss)
-		return;
-	s->net->stats.tcp_black_holes++;
-	net_pmtu_set(s->net, &s->entry.tuple.remote.ip, mtu);
-	tcp_set_mss(s);
-	s->mss_lowered = true;
-	s->cc.cwnd = s->mss;
-}
-
 static void on_retransmit(struct wh_net_tcp *s)
 {
 	uint8_t state = s->entry.state;
@@ -82,7 +64,7 @@ static void on_retransmit(struct wh_net_tcp *s)
 	if (s->backoff < 10)
 		s->backoff++;
 	if (!opening)
-		black_hole(s);
+		tcp_black_hole(s);
 	tcp_timer_set(s, TCP_TIMER_RETRANSMIT, tcp_rto_deadline(s));
 	tcp_work(s, TCP_WORK_OUTPUT);
 }

@@ -608,29 +608,14 @@ static void do_stat(char **w, int count)
 		const char *name;
 		size_t at, size;
 	} fields[] = {
-		FIELD(tcp_retransmits),
-		FIELD(tcp_timeouts),
-		FIELD(tcp_challenge_acks),
-		FIELD(tcp_paws_dropped),
-		FIELD(tcp_recoveries),
-		FIELD(tcp_undone),
-		FIELD(tcp_probes),
-		FIELD(tcp_reneged),
-		FIELD(tcp_ecn_reduced),
-		FIELD(tcp_black_holes),
-		FIELD(tcp_cookies_sent),
-		FIELD(tcp_cookies_taken),
-		FIELD(tcp_cookies_bad),
-		FIELD(tcp_sockets),
-		FIELD(tcp_time_wait),
-		FIELD(tcp_half_open),
-		FIELD(tcp_backlog_dropped),
-		FIELD(tcp_window_dropped),
-		FIELD(tcp_out_of_order),
-		FIELD(tcp_resets_in),
-		FIELD(tcp_failed),
-		FIELD(tcp_buffer_bytes),
-		FIELD(tcp_out_of_order_dropped),
+		FIELD(tcp_retransmits),    FIELD(tcp_timeouts),     FIELD(tcp_challenge_acks),
+		FIELD(tcp_paws_dropped),   FIELD(tcp_recoveries),   FIELD(tcp_undone),
+		FIELD(tcp_probes),         FIELD(tcp_reneged),      FIELD(tcp_ecn_reduced),
+		FIELD(tcp_black_holes),    FIELD(tcp_mtu_probes),   FIELD(tcp_cookies_sent),
+		FIELD(tcp_cookies_taken),  FIELD(tcp_cookies_bad),  FIELD(tcp_sockets),
+		FIELD(tcp_time_wait),      FIELD(tcp_half_open),    FIELD(tcp_backlog_dropped),
+		FIELD(tcp_window_dropped), FIELD(tcp_out_of_order), FIELD(tcp_resets_in),
+		FIELD(tcp_failed),         FIELD(tcp_buffer_bytes), FIELD(tcp_out_of_order_dropped),
 	};
 	struct wh_net_stats st;
 	wh_net_stats_get(v.net, &st);

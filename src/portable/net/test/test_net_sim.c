@@ -203,6 +203,40 @@ static uint32_t utilisation(const struct wh_net_tcp_cc *cc, uint64_t rate, uint6
 	return (uint32_t)(bytes * 100 * SEC / rate / took);
 }
 
+/* Knows what nobody can: the window that fills the wire and no more (1.25 MB/s, 40 ms), and that losses are no congestion. No
+ * algorithm that models the path (BBR) does better on a wire of its own. */
+static void oracle_init(struct wh_net_cc_state *c, uint32_t mss)
+{
+	*c = (struct wh_net_cc_state){ .cwnd = 60000, .ssthresh = 60000, .mss = mss };
+}
+static void oracle_acked(struct wh_net_cc_state *c, const struct wh_net_cc_ack *ack)
+{
+	c->cwnd = 60000;
+}
+static void oracle_lost(struct wh_net_cc_state *c, uint32_t in_flight, uint64_t now)
+{
+}
+static void oracle_idle(struct wh_net_cc_state *c)
+{
+}
+static const struct wh_net_tcp_cc oracle = { "oracle",    oracle_init, oracle_acked,
+					     oracle_lost, oracle_lost, oracle_idle };
+
+/* What congestion control has to gain (README.md: why it is CUBIC). */
+static void cubic_beside_an_oracle(void)
+{
+	static const struct {
+		uint32_t backlog, loss, lag; /* lag: per cent behind the oracle that are allowed */
+	} wires[] = { { 50000, 0, 10 }, { 50000, 1, 75 }, { 50000, 3, 90 } };
+	for (size_t i = 0; i < WH_ARRAY_COUNT(wires); i++) {
+		uint32_t best = utilisation(&oracle, 1250000, 20 * MS, wires[i].backlog,
+					    wires[i].loss, 0, 20000000);
+		uint32_t ours = utilisation(&wh_net_cc_cubic, 1250000, 20 * MS, wires[i].backlog,
+					    wires[i].loss, 0, 20000000);
+		CHECK(best >= 70 && ours + wires[i].lag >= best);
+	}
+}
+
 static void bottlenecks(void)
 {
 	static const struct wh_net_tcp_cc *const ccs[] = { &wh_net_cc_reno, &wh_net_cc_cubic };
@@ -354,6 +388,7 @@ int main(void)
 {
 	RUN(random_wires);
 	RUN(bottlenecks);
+	RUN(cubic_beside_an_oracle);
 	RUN(disorder);
 	RUN(table_full);
 	RUN(ports_exhausted);

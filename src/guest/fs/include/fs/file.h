@@ -48,6 +48,8 @@ struct fs_file_ops {
 	/* Borrows contents that lie in memory: how many bytes from `offset` on are contiguous, 0 =
 	 * end of file. Valid until the next wait. NULL: read is the only way. */
 	int64_t (*peek)(struct fs_file *f, uint64_t offset, const void **ret_bytes);
+	/* Tells the host more, as NAME=VALUE words with a blank before each (kern/observe.h). NULL: nothing. */
+	void (*tell)(struct fs_file *f);
 };
 
 enum fs_kind {

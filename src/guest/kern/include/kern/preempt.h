@@ -30,6 +30,9 @@ int kern_preempt_init(void);
 #define KERN_PREEMPT_NEEDED() __asm__ volatile(".reloc ., R_X86_64_NONE, kern_preempt_init")
 
 struct kern_preempted;
+/* What the tick interrupted. */
+const struct kern_context *kern_preempted_context(const struct kern_preempted *p)
+	__attribute__((weak));
 /* A thread ends. */
 void kern_preempted_free(struct kern_preempted *p) __attribute__((weak));
 

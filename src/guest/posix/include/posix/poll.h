@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <fs/linux.h>
 #include <posix/signal.h>
+#include <kern/trace.h>
 
 struct lx_pollfd {
 	int32_t fd;
@@ -19,35 +20,37 @@ struct lx_epoll_event {
 	uint64_t data;
 } __attribute__((packed)); /* as x86_64 Linux has it */
 
-long wh_sys_pipe(int *ret_fds);
-long wh_sys_pipe2(int *ret_fds, int flags);
-long wh_sys_eventfd(unsigned count);
-long wh_sys_eventfd2(unsigned count, int flags);
-long wh_sys_timerfd_create(int clock, int flags);
-long wh_sys_timerfd_settime(int fd, int flags, const struct lx_itimerspec *value,
-			    struct lx_itimerspec *ret_old);
-long wh_sys_timerfd_gettime(int fd, struct lx_itimerspec *ret_value);
+KERN_CALL long wh_sys_pipe(int *ret_fds);
+KERN_CALL long wh_sys_pipe2(int *ret_fds, int flags);
+KERN_CALL long wh_sys_eventfd(unsigned count);
+KERN_CALL long wh_sys_eventfd2(unsigned count, int flags);
+KERN_CALL long wh_sys_timerfd_create(int clock, int flags);
+KERN_CALL long wh_sys_timerfd_settime(int fd, int flags, const struct lx_itimerspec *value,
+				      struct lx_itimerspec *ret_old);
+KERN_CALL long wh_sys_timerfd_gettime(int fd, struct lx_itimerspec *ret_value);
 
-long wh_sys_poll(struct lx_pollfd *fds, unsigned long count, int timeout_ms);
-long wh_sys_ppoll(struct lx_pollfd *fds, unsigned long count, struct lx_timespec *timeout,
-		  const uint64_t *mask, size_t mask_size);
-long wh_sys_select(int count, uint64_t *read, uint64_t *write, uint64_t *except,
-		   struct lx_timeval *timeout);
+KERN_CALL long wh_sys_poll(struct lx_pollfd *fds, unsigned long count, int timeout_ms);
+KERN_CALL long wh_sys_ppoll(struct lx_pollfd *fds, unsigned long count, struct lx_timespec *timeout,
+			    const uint64_t *mask, size_t mask_size);
+KERN_CALL long wh_sys_select(int count, uint64_t *read, uint64_t *write, uint64_t *except,
+			     struct lx_timeval *timeout);
 struct lx_sigset_argument {
 	const uint64_t *mask;
 	size_t size;
 };
-long wh_sys_pselect6(int count, uint64_t *read, uint64_t *write, uint64_t *except,
-		     struct lx_timespec *timeout, const struct lx_sigset_argument *mask);
+KERN_CALL long wh_sys_pselect6(int count, uint64_t *read, uint64_t *write, uint64_t *except,
+			       struct lx_timespec *timeout, const struct lx_sigset_argument *mask);
 
-long wh_sys_epoll_create(int size);
-long wh_sys_epoll_create1(int flags);
-long wh_sys_epoll_ctl(int epfd, int operation, int fd, const struct lx_epoll_event *event);
-long wh_sys_epoll_wait(int epfd, struct lx_epoll_event *events, int max, int timeout_ms);
-long wh_sys_epoll_pwait(int epfd, struct lx_epoll_event *events, int max, int timeout_ms,
-			const uint64_t *mask, size_t mask_size);
-long wh_sys_epoll_pwait2(int epfd, struct lx_epoll_event *events, int max,
-			 const struct lx_timespec *timeout, const uint64_t *mask, size_t mask_size);
+KERN_CALL long wh_sys_epoll_create(int size);
+KERN_CALL long wh_sys_epoll_create1(int flags);
+KERN_CALL long wh_sys_epoll_ctl(int epfd, int operation, int fd,
+				const struct lx_epoll_event *event);
+KERN_CALL long wh_sys_epoll_wait(int epfd, struct lx_epoll_event *events, int max, int timeout_ms);
+KERN_CALL long wh_sys_epoll_pwait(int epfd, struct lx_epoll_event *events, int max, int timeout_ms,
+				  const uint64_t *mask, size_t mask_size);
+KERN_CALL long wh_sys_epoll_pwait2(int epfd, struct lx_epoll_event *events, int max,
+				   const struct lx_timespec *timeout, const uint64_t *mask,
+				   size_t mask_size);
 
 /* --- between the files of posix/poll --- */
 

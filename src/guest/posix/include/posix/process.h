@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <fs/linux.h>
+#include <kern/trace.h>
 
 #define POSIX_PID 1
 
@@ -41,49 +42,51 @@ struct lx_utsname {
 	char version[LX_UTS_SIZE], machine[LX_UTS_SIZE], domain[LX_UTS_SIZE];
 };
 
-__attribute__((noreturn)) void wh_sys_exit(int status);
-__attribute__((noreturn)) void wh_sys_exit_group(int status);
+KERN_CALL __attribute__((noreturn)) void wh_sys_exit(int status);
+KERN_CALL __attribute__((noreturn)) void wh_sys_exit_group(int status);
 
-long wh_sys_getpid(void);
-long wh_sys_getppid(void);
-long wh_sys_getpgrp(void);
-long wh_sys_getpgid(int pid);
-long wh_sys_setpgid(int pid, int group);
-long wh_sys_getsid(int pid);
-long wh_sys_setsid(void);
+KERN_CALL long wh_sys_getpid(void);
+KERN_CALL long wh_sys_getppid(void);
+KERN_CALL long wh_sys_getpgrp(void);
+KERN_CALL long wh_sys_getpgid(int pid);
+KERN_CALL long wh_sys_setpgid(int pid, int group);
+KERN_CALL long wh_sys_getsid(int pid);
+KERN_CALL long wh_sys_setsid(void);
 
-long wh_sys_getuid(void);
-long wh_sys_geteuid(void);
-long wh_sys_getgid(void);
-long wh_sys_getegid(void);
-long wh_sys_getresuid(uint32_t *real, uint32_t *effective, uint32_t *saved);
-long wh_sys_getresgid(uint32_t *real, uint32_t *effective, uint32_t *saved);
-long wh_sys_getgroups(int count, uint32_t *groups);
-long wh_sys_setuid(uint32_t id);
-long wh_sys_setgid(uint32_t id);
-long wh_sys_setreuid(uint32_t real, uint32_t effective);
-long wh_sys_setregid(uint32_t real, uint32_t effective);
-long wh_sys_setresuid(uint32_t real, uint32_t effective, uint32_t saved);
-long wh_sys_setresgid(uint32_t real, uint32_t effective, uint32_t saved);
-long wh_sys_setfsuid(uint32_t id);
-long wh_sys_setfsgid(uint32_t id);
-long wh_sys_setgroups(size_t count, const uint32_t *groups);
+KERN_CALL long wh_sys_getuid(void);
+KERN_CALL long wh_sys_geteuid(void);
+KERN_CALL long wh_sys_getgid(void);
+KERN_CALL long wh_sys_getegid(void);
+KERN_CALL long wh_sys_getresuid(uint32_t *real, uint32_t *effective, uint32_t *saved);
+KERN_CALL long wh_sys_getresgid(uint32_t *real, uint32_t *effective, uint32_t *saved);
+KERN_CALL long wh_sys_getgroups(int count, uint32_t *groups);
+KERN_CALL long wh_sys_setuid(uint32_t id);
+KERN_CALL long wh_sys_setgid(uint32_t id);
+KERN_CALL long wh_sys_setreuid(uint32_t real, uint32_t effective);
+KERN_CALL long wh_sys_setregid(uint32_t real, uint32_t effective);
+KERN_CALL long wh_sys_setresuid(uint32_t real, uint32_t effective, uint32_t saved);
+KERN_CALL long wh_sys_setresgid(uint32_t real, uint32_t effective, uint32_t saved);
+KERN_CALL long wh_sys_setfsuid(uint32_t id);
+KERN_CALL long wh_sys_setfsgid(uint32_t id);
+KERN_CALL long wh_sys_setgroups(size_t count, const uint32_t *groups);
 
-long wh_sys_getrlimit(int resource, struct lx_rlimit *ret_limit);
-long wh_sys_setrlimit(int resource, const struct lx_rlimit *limit);
-long wh_sys_prlimit64(int pid, int resource, const struct lx_rlimit *limit,
-		      struct lx_rlimit *ret_old);
-long wh_sys_getrusage(int who, struct lx_rusage *ret_usage);
-long wh_sys_sysinfo(struct lx_sysinfo *ret_info);
-long wh_sys_uname(struct lx_utsname *ret_name);
-long wh_sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
-long wh_sys_getpriority(int which, int who);
-long wh_sys_setpriority(int which, int who, int value);
-long wh_sys_wait4(int pid, int *ret_status, int options, struct lx_rusage *ret_usage);
-long wh_sys_waitid(int which, int pid, void *ret_info, int options, struct lx_rusage *ret_usage);
-long wh_sys_personality(unsigned long personality);
-long wh_sys_capget(uint32_t *header, uint32_t *ret_sets);
-long wh_sys_capset(const uint32_t *header, const uint32_t *sets);
-long wh_sys_getrandom(void *to, size_t size, unsigned flags);
+KERN_CALL long wh_sys_getrlimit(int resource, struct lx_rlimit *ret_limit);
+KERN_CALL long wh_sys_setrlimit(int resource, const struct lx_rlimit *limit);
+KERN_CALL long wh_sys_prlimit64(int pid, int resource, const struct lx_rlimit *limit,
+				struct lx_rlimit *ret_old);
+KERN_CALL long wh_sys_getrusage(int who, struct lx_rusage *ret_usage);
+KERN_CALL long wh_sys_sysinfo(struct lx_sysinfo *ret_info);
+KERN_CALL long wh_sys_uname(struct lx_utsname *ret_name);
+KERN_CALL long wh_sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
+			    unsigned long d);
+KERN_CALL long wh_sys_getpriority(int which, int who);
+KERN_CALL long wh_sys_setpriority(int which, int who, int value);
+KERN_CALL long wh_sys_wait4(int pid, int *ret_status, int options, struct lx_rusage *ret_usage);
+KERN_CALL long wh_sys_waitid(int which, int pid, void *ret_info, int options,
+			     struct lx_rusage *ret_usage);
+KERN_CALL long wh_sys_personality(unsigned long personality);
+KERN_CALL long wh_sys_capget(uint32_t *header, uint32_t *ret_sets);
+KERN_CALL long wh_sys_capset(const uint32_t *header, const uint32_t *sets);
+KERN_CALL long wh_sys_getrandom(void *to, size_t size, unsigned flags);
 
 #endif

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <fs/linux.h>
+#include <kern/trace.h>
 
 struct kern_thread;
 
@@ -83,32 +84,34 @@ struct lx_sigevent {
 	int32_t pad[11];
 };
 
-long wh_sys_rt_sigaction(int signo, const struct lx_sigaction *action, struct lx_sigaction *ret_old,
-			 size_t set_size);
-long wh_sys_rt_sigprocmask(int how, const uint64_t *set, uint64_t *ret_old, size_t set_size);
-long wh_sys_rt_sigpending(uint64_t *ret_set, size_t set_size);
-long wh_sys_rt_sigsuspend(const uint64_t *mask, size_t set_size);
-long wh_sys_rt_sigtimedwait(const uint64_t *set, struct lx_siginfo *ret_info,
-			    const struct lx_timespec *timeout, size_t set_size);
-long wh_sys_rt_sigqueueinfo(int pid, int signo, const struct lx_siginfo *info);
-long wh_sys_rt_tgsigqueueinfo(int pid, int tid, int signo, const struct lx_siginfo *info);
-long wh_sys_rt_sigreturn(void);
-long wh_sys_signalfd(int fd, const uint64_t *mask, size_t size);
-long wh_sys_signalfd4(int fd, const uint64_t *mask, size_t size, int flags);
-long wh_sys_sigaltstack(const struct lx_stack *stack, struct lx_stack *ret_old);
-long wh_sys_pause(void);
-long wh_sys_kill(int pid, int signo);
-long wh_sys_tkill(int tid, int signo);
-long wh_sys_tgkill(int pid, int tid, int signo);
-long wh_sys_alarm(unsigned seconds);
-long wh_sys_setitimer(int which, const struct lx_itimerval *value, struct lx_itimerval *ret_old);
-long wh_sys_getitimer(int which, struct lx_itimerval *ret_value);
-long wh_sys_timer_create(int clock, const struct lx_sigevent *event, int *ret_id);
-long wh_sys_timer_settime(int id, int flags, const struct lx_itimerspec *value,
-			  struct lx_itimerspec *ret_old);
-long wh_sys_timer_gettime(int id, struct lx_itimerspec *ret_value);
-long wh_sys_timer_getoverrun(int id);
-long wh_sys_timer_delete(int id);
+KERN_CALL long wh_sys_rt_sigaction(int signo, const struct lx_sigaction *action,
+				   struct lx_sigaction *ret_old, size_t set_size);
+KERN_CALL long wh_sys_rt_sigprocmask(int how, const uint64_t *set, uint64_t *ret_old,
+				     size_t set_size);
+KERN_CALL long wh_sys_rt_sigpending(uint64_t *ret_set, size_t set_size);
+KERN_CALL long wh_sys_rt_sigsuspend(const uint64_t *mask, size_t set_size);
+KERN_CALL long wh_sys_rt_sigtimedwait(const uint64_t *set, struct lx_siginfo *ret_info,
+				      const struct lx_timespec *timeout, size_t set_size);
+KERN_CALL long wh_sys_rt_sigqueueinfo(int pid, int signo, const struct lx_siginfo *info);
+KERN_CALL long wh_sys_rt_tgsigqueueinfo(int pid, int tid, int signo, const struct lx_siginfo *info);
+KERN_CALL long wh_sys_rt_sigreturn(void);
+KERN_CALL long wh_sys_signalfd(int fd, const uint64_t *mask, size_t size);
+KERN_CALL long wh_sys_signalfd4(int fd, const uint64_t *mask, size_t size, int flags);
+KERN_CALL long wh_sys_sigaltstack(const struct lx_stack *stack, struct lx_stack *ret_old);
+KERN_CALL long wh_sys_pause(void);
+KERN_CALL long wh_sys_kill(int pid, int signo);
+KERN_CALL long wh_sys_tkill(int tid, int signo);
+KERN_CALL long wh_sys_tgkill(int pid, int tid, int signo);
+KERN_CALL long wh_sys_alarm(unsigned seconds);
+KERN_CALL long wh_sys_setitimer(int which, const struct lx_itimerval *value,
+				struct lx_itimerval *ret_old);
+KERN_CALL long wh_sys_getitimer(int which, struct lx_itimerval *ret_value);
+KERN_CALL long wh_sys_timer_create(int clock, const struct lx_sigevent *event, int *ret_id);
+KERN_CALL long wh_sys_timer_settime(int id, int flags, const struct lx_itimerspec *value,
+				    struct lx_itimerspec *ret_old);
+KERN_CALL long wh_sys_timer_gettime(int id, struct lx_itimerspec *ret_value);
+KERN_CALL long wh_sys_timer_getoverrun(int id);
+KERN_CALL long wh_sys_timer_delete(int id);
 
 /* --- between the files of posix/signal --- */
 

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <fs/linux.h>
 #include <wherry/base/iov.h>
+#include <kern/trace.h>
 
 #define LX_AF_UNSPEC 0
 #define LX_AF_UNIX 1
@@ -168,27 +169,27 @@ struct lx_tcp_info {
 	uint32_t segments_out, segments_in, notsent_bytes;
 };
 
-long wh_sys_socket(int family, int type, int protocol);
-long wh_sys_socketpair(int family, int type, int protocol, int *ret_fds);
-long wh_sys_bind(int fd, const void *address, uint32_t size);
-long wh_sys_listen(int fd, int backlog);
-long wh_sys_accept(int fd, void *ret_address, uint32_t *size);
-long wh_sys_accept4(int fd, void *ret_address, uint32_t *size, int flags);
-long wh_sys_connect(int fd, const void *address, uint32_t size);
-long wh_sys_getsockname(int fd, void *ret_address, uint32_t *size);
-long wh_sys_getpeername(int fd, void *ret_address, uint32_t *size);
-long wh_sys_setsockopt(int fd, int level, int option, const void *value, uint32_t size);
-long wh_sys_getsockopt(int fd, int level, int option, void *ret_value, uint32_t *size);
-long wh_sys_sendto(int fd, const void *data, size_t size, int flags, const void *address,
-		   uint32_t address_size);
-long wh_sys_recvfrom(int fd, void *to, size_t size, int flags, void *ret_address,
-		     uint32_t *address_size);
-long wh_sys_sendmsg(int fd, const struct lx_msghdr *message, int flags);
-long wh_sys_recvmsg(int fd, struct lx_msghdr *message, int flags);
-long wh_sys_sendmmsg(int fd, struct lx_mmsghdr *messages, unsigned count, int flags);
-long wh_sys_recvmmsg(int fd, struct lx_mmsghdr *messages, unsigned count, int flags,
-		     const struct lx_timespec *timeout);
-long wh_sys_shutdown(int fd, int how);
+KERN_CALL long wh_sys_socket(int family, int type, int protocol);
+KERN_CALL long wh_sys_socketpair(int family, int type, int protocol, int *ret_fds);
+KERN_CALL long wh_sys_bind(int fd, const void *address, uint32_t size);
+KERN_CALL long wh_sys_listen(int fd, int backlog);
+KERN_CALL long wh_sys_accept(int fd, void *ret_address, uint32_t *size);
+KERN_CALL long wh_sys_accept4(int fd, void *ret_address, uint32_t *size, int flags);
+KERN_CALL long wh_sys_connect(int fd, const void *address, uint32_t size);
+KERN_CALL long wh_sys_getsockname(int fd, void *ret_address, uint32_t *size);
+KERN_CALL long wh_sys_getpeername(int fd, void *ret_address, uint32_t *size);
+KERN_CALL long wh_sys_setsockopt(int fd, int level, int option, const void *value, uint32_t size);
+KERN_CALL long wh_sys_getsockopt(int fd, int level, int option, void *ret_value, uint32_t *size);
+KERN_CALL long wh_sys_sendto(int fd, const void *data, size_t size, int flags, const void *address,
+			     uint32_t address_size);
+KERN_CALL long wh_sys_recvfrom(int fd, void *to, size_t size, int flags, void *ret_address,
+			       uint32_t *address_size);
+KERN_CALL long wh_sys_sendmsg(int fd, const struct lx_msghdr *message, int flags);
+KERN_CALL long wh_sys_recvmsg(int fd, struct lx_msghdr *message, int flags);
+KERN_CALL long wh_sys_sendmmsg(int fd, struct lx_mmsghdr *messages, unsigned count, int flags);
+KERN_CALL long wh_sys_recvmmsg(int fd, struct lx_mmsghdr *messages, unsigned count, int flags,
+			       const struct lx_timespec *timeout);
+KERN_CALL long wh_sys_shutdown(int fd, int how);
 
 /* The TCP/IP stack of the image; called by the kernel's start-up when linked. */
 int net_guest_init(void);

@@ -10,6 +10,7 @@
 #include <kern/plat.h>
 #include <kern/sched.h>
 #include <wherry/base/errors.h>
+#include <kern/trace.h>
 
 #define POSIX_NS_PER_S 1000000000ull
 
@@ -60,15 +61,15 @@ static inline int posix_deadline(const struct lx_timespec *relative, uint64_t *r
 /* Nanoseconds that the CPU has worked, all threads together. */
 uint64_t posix_cpu_ns(void);
 
-long wh_sys_clock_gettime(int clock, struct lx_timespec *ret_time);
-long wh_sys_clock_getres(int clock, struct lx_timespec *ret_time);
-long wh_sys_clock_settime(int clock, const struct lx_timespec *time);
-long wh_sys_clock_nanosleep(int clock, int flags, const struct lx_timespec *time,
-			    struct lx_timespec *ret_left);
-long wh_sys_nanosleep(const struct lx_timespec *time, struct lx_timespec *ret_left);
-long wh_sys_gettimeofday(struct lx_timeval *ret_time, void *zone);
-long wh_sys_settimeofday(const struct lx_timeval *time, const void *zone);
-long wh_sys_time(int64_t *ret_time);
-long wh_sys_times(struct lx_tms *ret_times);
+KERN_CALL long wh_sys_clock_gettime(int clock, struct lx_timespec *ret_time);
+KERN_CALL long wh_sys_clock_getres(int clock, struct lx_timespec *ret_time);
+KERN_CALL long wh_sys_clock_settime(int clock, const struct lx_timespec *time);
+KERN_CALL long wh_sys_clock_nanosleep(int clock, int flags, const struct lx_timespec *time,
+				      struct lx_timespec *ret_left);
+KERN_CALL long wh_sys_nanosleep(const struct lx_timespec *time, struct lx_timespec *ret_left);
+KERN_CALL long wh_sys_gettimeofday(struct lx_timeval *ret_time, void *zone);
+KERN_CALL long wh_sys_settimeofday(const struct lx_timeval *time, const void *zone);
+KERN_CALL long wh_sys_time(int64_t *ret_time);
+KERN_CALL long wh_sys_times(struct lx_tms *ret_times);
 
 #endif

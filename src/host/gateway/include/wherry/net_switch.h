@@ -56,6 +56,14 @@ int wh_net_switch_add(struct wh_net_switch *net_switch, struct wh_net_port *port
 void wh_net_switch_remove(struct wh_net_switch *net_switch, struct wh_net_guest *guest);
 /* Somebody else is behind the port now: MAC and addresses are free. */
 void wh_net_switch_changed(struct wh_net_switch *net_switch, struct wh_net_guest *guest);
+/* Makes a Unix socket at `path`, for its owner only, where machines of QEMU's "-netdev stream" and its like come to the
+ * switch, and go. Other protocols: wherry/socket_port.h and wherry/vhost_port.h. Uses malloc; the switch and the loop outlive
+ * it. -WH_EADDRINUSE (a file has this name), -WH_ENAMETOOLONG, -WH_ENOMEM, -errno; diag has a sentence. */
+struct wh_net_listener;
+int wh_net_switch_listen(struct wh_net_switch *net_switch, struct wh_loop *loop, const char *path,
+			 struct wh_net_listener **ret_listener, struct wh_diag *diag);
+/* Its machines are gone, and its name. NULL is allowed. */
+void wh_net_listener_free(struct wh_net_listener *listener);
 uint32_t wh_net_switch_guests(const struct wh_net_switch *net_switch);
 void wh_net_switch_stats(const struct wh_net_switch *net_switch,
 			 struct wh_net_switch_stats *ret_stats);

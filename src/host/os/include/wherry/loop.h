@@ -32,6 +32,9 @@ struct wh_loop;
 #define WH_LOOP_WRITE 2u
 #define WH_LOOP_HANGUP 4u /* error or hang-up: also given when not asked for */
 #define WH_LOOP_EDGE 8u   /* edge-triggered registration */
+/* Given together with HANGUP: the peer of a socket has ended its side in order, and all that it sent is here: no error, no urgent
+ * byte at which a read would stop. A read of less than was asked for has then come to the end. */
+#define WH_LOOP_ENDED 16u
 
 struct wh_loop_fd {
 	int fd;

@@ -117,6 +117,8 @@ struct wh_vmm_config {
 	struct wh_vmm_spare *spare;
 	/* kvm: called first in each thread that runs a vCPU, for a name, an affinity or a filter (wherry/confine.h). Optional. */
 	void (*thread_begins)(void *ctx);
+	/* Records of calls and samples (wherry/abi/observe.h): a power of two, 0 = none; WH_OBSERVE_*. */
+	uint32_t observe_records, observe_flags;
 };
 
 /* proc: makes the process that a later guest becomes, confined and waiting, beside the
@@ -146,6 +148,17 @@ uint64_t wh_vmm_machine_ram_size(const struct wh_vmm_machine *machine); /* bytes
 /* Bytes of RAM that are backed by memory: what the guest and its devices ever touched. 0 = unknown. */
 uint64_t wh_vmm_machine_touched(const struct wh_vmm_machine *machine);
 enum wh_vmm_engine wh_vmm_machine_engine(const struct wh_vmm_machine *machine);
+/* The struct at boot.observe with its records and text, in guest memory: hostile, what is read counts once. NULL for a
+ * copy from a snapshot. Its size is that of observe_records and WH_OBSERVE_TEXT_SIZE. */
+struct wh_observe *wh_vmm_machine_observe(struct wh_vmm_machine *machine);
+/* Records were taken (`tail` moved): a guest that waits for room goes on. */
+void wh_vmm_machine_observed(struct wh_vmm_machine *machine);
+/* Has the guest write its text (threads, descriptors, memory) and waits for that, a second at most. Copies at most `size` bytes
+ * of it, printable but for line ends, and a NUL. Length, -WH_EINVAL (does not run or has no text), -WH_EAGAIN (no answer: it
+ * computes and does not tick). */
+int wh_vmm_machine_inspect(struct wh_vmm_machine *machine, char *to, size_t size);
+/* The run-time address of the image's first byte is this much above the one in the file. */
+uint64_t wh_vmm_machine_image_base(const struct wh_vmm_machine *machine);
 /* Notes when a stage before ENTRY was reached (START, IMAGE, MACHINE), as a TSC stamp. */
 void wh_vmm_machine_mark(struct wh_vmm_machine *machine, enum wh_boot_stage stage, uint64_t tsc);
 /* TSC stamps by enum wh_boot_stage and the rate in Hz (0 = unknown). */

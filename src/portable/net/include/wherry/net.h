@@ -517,7 +517,8 @@ struct wh_net_stats {
 	uint64_t tcp_out_of_order, tcp_out_of_order_dropped, tcp_window_dropped, tcp_challenge_acks;
 	uint64_t tcp_paws_dropped;
 	uint64_t tcp_recoveries, tcp_undone, tcp_probes, tcp_reneged, tcp_ecn_reduced;
-	uint64_t tcp_black_holes, tcp_cookies_sent, tcp_cookies_taken, tcp_cookies_bad;
+	uint64_t tcp_black_holes, tcp_mtu_probes, tcp_cookies_sent, tcp_cookies_taken,
+		tcp_cookies_bad;
 	uint32_t tcp_sockets, tcp_time_wait, tcp_half_open, udp_sockets; /* now */
 	uint64_t tcp_buffer_bytes;                                       /* now */
 };
