@@ -100,8 +100,8 @@ static int take_signals(struct run *r)
 
 static int check_options(const struct run_options *o)
 {
-	if (o->gdb) {
-		cli_error("--gdb is for images on the proc engine, not for kernels");
+	if (o->gdb || o->core) {
+		cli_error("--gdb and --core are for images, not for kernels");
 		return CLI_ERROR;
 	}
 	if (o->engine == WH_VMM_ENGINE_PROC) {

@@ -163,7 +163,9 @@ static int make_machine(struct run *r, uint64_t started, uint64_t opened)
 	}
 	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_START, started);
 	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_IMAGE, opened);
-	status = r->options.gdb ? run_gdb_open(r) : CLI_OK;
+	status = r->options.core ? run_core_open(r) : CLI_OK;
+	if (!status && r->options.gdb)
+		status = run_gdb_open(r);
 	if (!status)
 		status = run_devices_attach(r);
 	wh_vmm_machine_mark(r->machine, WH_BOOT_STAGE_MACHINE, __builtin_ia32_rdtsc());
@@ -274,6 +276,8 @@ int cmd_run(int argc, char **argv)
 	run_confine_begin(r, argv);
 	int status = run_image(r, argv, started);
 	machine_api_close(r);
+	if (r->options.core)
+		run_core_write(r);
 	if (!r->ended) { /* a guest that runs must not outlive us */
 		wh_vmm_machine_free(r->machine);
 		r->machine = NULL;

@@ -60,6 +60,7 @@ struct run_options {
 	unsigned cpus;
 	bool trace_exits, lazy;
 	const char *trace, *profile; /* wherry-run */
+	const char *core;            /* where a core file goes; NULL = none */
 	const char *gdb;             /* where gdb comes from; NULL = none */
 	const char *from;            /* a snapshot, instead of an image */
 	const char *image;
@@ -107,6 +108,11 @@ void run_confine_begin(struct run *r, char **argv);
 void run_confine_vcpu(void *run);
 void run_confine_worker(void *run);
 void run_confine_fetcher(void *run);
+
+/* --core, in wherry-run only (run_core.c). */
+int run_core_take(struct run_options *o, const char *value);
+int run_core_open(struct run *r);
+void run_core_write(struct run *r); /* when the guest has ended or will not run */
 
 /* --gdb, in wherry-run only (run_gdb.c): the option's value; its socket, before the console is made; before the machine
  * starts; at SIGCHLD; when the guest has ended. 0, or an exit status or CLI_BAD. */

@@ -78,6 +78,7 @@ static uint32_t list(const struct run *r, struct paths *p)
 	allow(p, o->gateway.control.settings, WH_CONFINE_READ);
 	allow_folder_of(p, o->vsock, WH_CONFINE_REMOVE);
 	allow_folder_of(p, o->snapshot, WH_CONFINE_WRITE);
+	allow_folder_of(p, o->core, WH_CONFINE_REMOVE);
 	const char *serial = o->serial ? strchr(o->serial, '=') : NULL;
 	allow_folder_of(p, serial ? serial + 1 : NULL, WH_CONFINE_REMOVE);
 	return parts;

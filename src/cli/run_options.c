@@ -42,6 +42,7 @@ enum {
 	OPT_CONFINE,
 	OPT_GDB,
 	OPT_LAZY,
+	OPT_CORE,
 };
 
 static const struct cli_option options[] = {
@@ -62,6 +63,7 @@ static const struct cli_option options[] = {
 	{ OPT_SANDBOX, "sandbox", 0, "LEVEL", "proc engine: auto, strict or minimal" },
 	{ OPT_CONFINE, "confine", 0, "on|off|log",
 	  "what the monitor gives up when all is open (default: on)" },
+	{ OPT_CORE, "core", 0, "FILE", "write a core file there when the guest breaks" },
 	{ OPT_GDB, "gdb", 0, "WHERE",
 	  "let gdb debug the guest: unix:PATH, tcp:ADDRESS:PORT or stdio" },
 	{ OPT_INITRD, "initrd", 0, "FILE", "kernels: initial RAM disk, or first module" },
@@ -411,6 +413,8 @@ static int take(struct run_options *o, int id, const char *value)
 		choice = choose(value, confines, "confine");
 		o->confine = (enum run_confine)choice;
 		return choice < 0 ? choice : 0;
+	case OPT_CORE:
+		return run_core_take(o, value);
 	case OPT_GDB:
 		return run_gdb_take(o, value);
 	case OPT_MEMORY:

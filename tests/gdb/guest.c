@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* Something to debug: a loop with a breakpoint's place, a variable to watch, and on demand a fault or no end. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,5 +29,7 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	if (argc > 1 && !strcmp(argv[1], "fault"))
 		*nowhere = 1;
+	if (argc > 1 && !strcmp(argv[1], "abort"))
+		abort();
 	return 7;
 }

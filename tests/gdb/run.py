@@ -3,7 +3,7 @@
 """gdb and a guest on the proc engine: stop before the first instruction, breakpoints, watchpoints, steps, memory, registers, interrupt, faults,
 leaving and coming again, the three ways to connect.
 
-usage: run.py WHERRY GUEST"""
+usage: run.py WHERRY GUEST [ENGINE...]"""
 import os
 import re
 import shutil
@@ -13,6 +13,7 @@ import tempfile
 import time
 
 wherry, guest = sys.argv[1:3]
+ENGINES = sys.argv[3:] or ["proc"]
 if not shutil.which("gdb"):
     print("skipped: gdb is not installed")
     sys.exit(77)
@@ -92,6 +93,29 @@ with tempfile.TemporaryDirectory() as folder:
 
     out = gdb(f"| {wherry} run --engine proc --sandbox minimal --confine off --gdb stdio {guest}", ["tbreak twice", "continue", "continue"])
     check("stdio", re.search(r"twice \(n=", out.stdout) and "exited with code 07" in out.stdout and "sum 20" in out.stderr, out.stdout + out.stderr)
+
+    # Core files: of a fault, of an abort, none of a good end; a file that is there is not touched.
+    for engine in ENGINES:
+        core = f"{folder}/core-{engine}"
+        p = subprocess.run([wherry, "run", "--engine", engine, "--core", core, guest, "--", "fault"], capture_output=True, text=True, timeout=60)
+        check(f"{engine}: a fault leaves a core file", p.returncode == 124 and f"core file: {core}" in p.stderr, p.stderr)
+        out = subprocess.run(["gdb", "-batch", "-nx", "-ex", "info symbol $pc", "-ex", "backtrace", "-ex", "print nowhere", "-ex", "print count", "-ex", "print $rsp > 4096",
+                              "-ex", "info locals", guest, core], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        text = out.stdout + out.stderr
+        for what, pattern in {"signal": r"signal SIGSEGV", "place": r"^main \+ \d+ in section", "backtrace": r"^#0 .* in main ", "variable": r"^\$1 = .*0x0",
+                              "count": r"^\$2 = 5$", "stack": r"^\$3 = 1$"}.items():
+            check(f"{engine}: core file: {what}", re.search(pattern, text, re.M), text)
+        check("it is small", os.stat(core).st_blocks * 512 < 4 << 20)
+        p = subprocess.run([wherry, "run", "--engine", engine, "--core", core, guest], capture_output=True, text=True, timeout=60)
+        check("it is not written over", p.returncode == 125 and "exists" in p.stderr, p.stderr)
+        os.unlink(core)
+        p = subprocess.run([wherry, "run", "--engine", engine, "--core", core, guest, "--", "abort"], capture_output=True, text=True, timeout=60)
+        check(f"{engine}: abort", p.returncode == 134 and "core file" in p.stderr, p.stderr)
+        out = subprocess.run(["gdb", "-batch", "-nx", "-ex", "backtrace", guest, core], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        check(f"{engine}: abort and its caller", "signal SIGABRT" in out.stdout and re.search(r" in (raise|abort) ", out.stdout), out.stdout + out.stderr)
+        os.unlink(core)
+        p = subprocess.run([wherry, "run", "--engine", engine, "--core", core, guest], capture_output=True, text=True, timeout=60)
+        check(f"{engine}: no fault, no core file", p.returncode == 7 and not os.path.exists(core), p.stderr)
 
     for where, message in (("nowhere", "say unix:PATH"), ("tcp:host:1", "numeric address"), (f"unix:{folder}/none/x", "cannot listen")):
         p = subprocess.run([wherry, "run", "--engine", "proc", "--gdb", where, guest], capture_output=True, text=True, timeout=30)

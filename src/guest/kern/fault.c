@@ -64,6 +64,7 @@ UNPROTECTED void kern_fault(const struct kern_fault *fault)
 		control->fault_rsp = fault->rsp;
 		control->fault_rbp = fault->rbp;
 		control->fault_error = fault->error;
+		control->park_frame = (uint64_t)(uintptr_t)fault->context;
 		const char *text = describe(fault);
 		memcpy(control->message, text, wh_strlen(text) + 1);
 		control->backtrace_count = kern_backtrace(fault->rbp, control->backtrace, 16);

@@ -37,6 +37,7 @@ void kern_panic(const char *format, ...)
 	va_start(args, format);
 	(void)wh_vformat(control->message, sizeof control->message, format, args);
 	va_end(args);
+	kern_fault_here(control, __builtin_frame_address(0));
 	control->backtrace_count = kern_backtrace((uint64_t)(uintptr_t)__builtin_frame_address(0),
 						  control->backtrace, 16);
 	kern_exit(WH_BOOT_EXIT_PANIC, 0);

@@ -33,6 +33,7 @@ void kern_signal_default(int signo)
 	if ((signo >= SIG_CHLD && signo <= SIG_URG) || signo == SIG_WINCH)
 		return;
 	struct wh_boot_control *control = kern_control();
+	kern_fault_here(control, __builtin_frame_address(0));
 	control->backtrace_count = kern_backtrace((uint64_t)(uintptr_t)__builtin_frame_address(0),
 						  control->backtrace, 16);
 	kern_exit(WH_BOOT_EXIT_SIGNAL, signo);

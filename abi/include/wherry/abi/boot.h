@@ -189,7 +189,8 @@ struct wh_boot_control {
 	char message[160];          /* OUT NUL-terminated panic text */
 	uint64_t timeline[16];      /* SHARED TSC by enum wh_boot_stage */
 	uint64_t
-		park_frame; /* OUT proc: guest address of the ucontext of the park signal's frame */
+		park_frame; /* OUT proc: guest address of the ucontext of the park signal's frame; with
+			      * EXIT_FAULT, either engine: of the fault's, 0 = none */
 	uint64_t park_fs_base; /* OUT proc */
 };
 

@@ -5,6 +5,7 @@
 /* Processor faults, from either engine's trap code. */
 
 #include <stdint.h>
+#include <wherry/abi/boot.h>
 
 /* Start of Linux's ucontext_t on x86_64: what a handler's third argument points to. */
 enum kern_greg {
@@ -53,6 +54,15 @@ void kern_fault(const struct kern_fault *fault);
 
 /* Calls the program's handler if there is one; set by posix/ with rt_sigaction. */
 extern int (*kern_fault_hook)(const struct kern_fault *fault);
+
+/* For core files: the registers of the caller of the function with this frame. */
+static inline void kern_fault_here(struct wh_boot_control *control, const void *frame)
+{
+	const uint64_t *f = frame;
+	control->fault_rbp = f[0];
+	control->fault_rip = f[1];
+	control->fault_rsp = (uint64_t)(uintptr_t)(f + 2);
+}
 
 /* Return addresses from a frame-pointer chain, innermost first; returns how many. */
 uint32_t kern_backtrace(uint64_t rbp, uint64_t *ret_addresses, uint32_t max);

@@ -142,6 +142,10 @@ void wh_vmm_machine_kill(struct wh_vmm_machine *machine);
  * rest within a second. */
 int wh_vmm_machine_pause(struct wh_vmm_machine *machine, bool on, struct wh_diag *diag);
 bool wh_vmm_machine_paused(const struct wh_vmm_machine *machine);
+/* Writes a core file (ELF) of an image that has ended to an empty file: gdb IMAGE CORE. Registers are those of the fault, or of
+ * whoever ended it. -WH_EINVAL: it has not ended, or is no image; -errno of the file. */
+int wh_vmm_machine_core(struct wh_vmm_machine *machine, const struct wh_vmm_exit *how, int fd,
+			struct wh_diag *diag);
 void wh_vmm_machine_free(struct wh_vmm_machine *machine); /* kills and reaps first; no callback */
 const struct wh_gmem *wh_vmm_machine_memory(const struct wh_vmm_machine *machine);
 uint64_t wh_vmm_machine_ram_size(const struct wh_vmm_machine *machine); /* bytes */
