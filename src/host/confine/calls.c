@@ -104,7 +104,7 @@ const struct confine_call confine_calls[] = {
 	{ SYS_sigaltstack, L | V | W | M, 0 },
 	{ SYS_fstatfs, F, 0 },
 	{ SYS_gettid, L | V | W | M, 0 },
-	{ SYS_tkill, K, 0 }, /* musl's pthread_kill, which stops vCPUs */
+	{ SYS_tkill, K, CONFINE_STOP }, /* musl's pthread_kill */
 	{ SYS_time, L, 0 },
 	{ SYS_futex, L | V | W | M, 0 },
 	{ SYS_sched_getaffinity, L | W, 0 },

@@ -12,6 +12,7 @@ enum confine_check {
 	CONFINE_IOCTL, /* the second is on a list: terminals, queue lengths; KVM's for those parts */
 	CONFINE_THREAD, /* the first has CLONE_THREAD: no process is made */
 	CONFINE_SOCKET, /* the first is a family of the parts */
+	CONFINE_STOP,   /* the second is SIGUSR1, which makes a vCPU's thread look */
 	CONFINE_SELF,   /* the first is our own process id */
 	CONFINE_ABSENT, /* answered as by a kernel that does not have it */
 	CONFINE_FCNTL,  /* the second sends no signals to others */

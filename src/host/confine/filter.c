@@ -128,6 +128,11 @@ static void put_check(struct writer *w, enum confine_check check)
 	case CONFINE_SOCKET:
 		check_socket(w);
 		break;
+	case CONFINE_STOP:
+		load_argument(w, 1);
+		when(w, BPF_JEQ, 10, TO_ALLOW);
+		when(w, BPF_JGE, 0, TO_REFUSE);
+		break;
 	case CONFINE_SELF:
 		load_argument(w, 0);
 		when(w, BPF_JEQ, w->own_pid, TO_ALLOW);

@@ -105,6 +105,7 @@ struct wh_vmm_machine {
 
 	uint32_t slot_count;
 	bool started, ended, paused;
+	bool traced; /* proc, set before the start: its process stays dumpable, for the tracer's memory accesses */
 	struct wh_vmm_snapshot *snapshot; /* borrowed: restored from it; NULL = starts afresh */
 	enum wh_vmm_sandbox sandbox;
 	struct wh_vmm_spare *spare; /* until the engine has taken it */

@@ -138,7 +138,8 @@ static void settle_process(struct writer *w, const struct wh_vmm_machine *m)
 	 * The first process of a pid namespace would ignore it anyhow; setsid costs more. */
 	put(w, SYS_setpgid | PROC_STEP_MAY_FAIL, 0, 0, 0, 0, 0, 0);
 	put(w, SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
-	put(w, SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+	if (!m->traced)
+		put(w, SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
 	put(w, SYS_prctl, PR_SET_TIMERSLACK, 1, 0, 0, 0, 0); /* ns; the default delays by 50 us */
 	put(w, SYS_prctl, PR_SET_NAME, at(w, p->name), 0, 0, 0, 0);
 }

@@ -146,6 +146,7 @@ int wh_vmm_trace_new(struct wh_vmm_machine *m,
 		error = (int)trace_call(PTRACE_CONT, t->pid, 0, 0);
 	t->point[0].used = false;
 	if (error >= 0) {
+		m->traced = true;
 		*ret_trace = t;
 		return 0;
 	}
