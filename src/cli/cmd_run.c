@@ -232,6 +232,7 @@ static void configure(struct run *r)
 		.engine = o->engine,
 		.sandbox = o->sandbox,
 		.memory_size = o->memory_size,
+		.stack_size = o->stack_size,
 		.name = o->name,
 		.argv = o->argv,
 		.envp = o->env,

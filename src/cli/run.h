@@ -45,7 +45,7 @@ struct run_options {
 	enum wh_vmm_engine engine;
 	enum run_confine confine;
 	enum wh_vmm_sandbox sandbox;
-	uint64_t memory_size;
+	uint64_t memory_size, stack_size;
 	struct run_disk *disks; /* parsed, RUN_DISKS_MAX; NULL = none */
 	unsigned disk_count;
 	struct run_volume *volumes; /* RUN_VOLUMES_MAX; NULL = none */

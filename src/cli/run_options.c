@@ -16,6 +16,7 @@
 enum {
 	OPT_ENGINE = 1,
 	OPT_MEMORY,
+	OPT_STACK,
 	OPT_DISK,
 	OPT_VOLUME,
 	OPT_ENV,
@@ -48,6 +49,7 @@ enum {
 static const struct cli_option options[] = {
 	{ OPT_ENGINE, "engine", 0, "ENGINE", "auto, proc (a confined process) or kvm" },
 	{ OPT_MEMORY, "memory", 0, "SIZE", "RAM of the guest: 64M, 2G..." },
+	{ OPT_STACK, "stack", 0, "SIZE", "stack of an image's first thread: 32K to 64M" },
 	GATEWAY_OPTIONS,
 	{ OPT_DISK, "disk", 0, "NAME=FILE[,format=raw|qcow2][,ro][,...]",
 	  "a disk, /dev/NAME in the guest" },
@@ -419,6 +421,11 @@ static int take(struct run_options *o, int id, const char *value)
 		return run_gdb_take(o, value);
 	case OPT_MEMORY:
 		return take_memory(o, value);
+	case OPT_STACK:
+		if (!cli_parse_size(value, &o->stack_size) && o->stack_size)
+			return 0;
+		cli_error("--stack %s: say a size such as 256K or 8M", value);
+		return CLI_BAD;
 	case OPT_DISK:
 		return add_disk(o, value);
 	case OPT_VOLUME:

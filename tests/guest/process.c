@@ -40,6 +40,32 @@ static void knows_its_resources(void)
 	CHECK(getrlimit(99, &l) < 0 && errno == EINVAL);
 }
 
+static void memory_has_limits(void)
+{
+	struct rlimit l, before;
+	CHECK_EQ(getrlimit(RLIMIT_DATA, &before), 0);
+	CHECK(before.rlim_cur == RLIM_INFINITY && before.rlim_max == RLIM_INFINITY);
+	for (int i = 0; i < 2; i++) {
+		int resource = i ? RLIMIT_AS : RLIMIT_DATA;
+		l.rlim_cur = 24 << 20;
+		l.rlim_max = RLIM_INFINITY;
+		CHECK_EQ(setrlimit(resource, &l), 0);
+		CHECK_EQ(getrlimit(resource, &l), 0);
+		CHECK_EQ(l.rlim_cur, 24 << 20);
+		void *p = malloc(30 << 20);
+		CHECK(!p && errno == ENOMEM);
+		p = malloc(1 << 20);
+		CHECK(p);
+		free(p);
+		CHECK_EQ(setrlimit(resource, &before), 0);
+		p = malloc(30 << 20);
+		CHECK(p);
+		free(p);
+	}
+	l.rlim_cur = 2, l.rlim_max = 1;
+	CHECK(setrlimit(RLIMIT_AS, &l) < 0 && errno == EINVAL);
+}
+
 static void names_its_thread(void)
 {
 	char name[16] = "";
@@ -69,6 +95,7 @@ int main(int argc, char **argv)
 	CHECK(argc >= 1 && argv[0] && !argv[argc] && environ);
 	RUN(knows_itself);
 	RUN(knows_its_resources);
+	RUN(memory_has_limits);
 	RUN(names_its_thread);
 	RUN(random_bytes);
 	RUN(has_no_children);

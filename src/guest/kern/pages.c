@@ -39,8 +39,14 @@ static uint64_t mask_of(size_t first, size_t count, size_t *ret_covered)
 	return (n == 64 ? ~0ull : (1ull << n) - 1) << bit;
 }
 
+/* RLIMIT_DATA and RLIMIT_AS; all zero is right. */
+static size_t user_count, user_max;
+static bool user_limited;
+
 void kern_pages_init(uint64_t start, uint64_t end)
 {
+	user_count = 0;
+	user_limited = false;
 	start = (start + KERN_PAGE - 1) & ~(uint64_t)(KERN_PAGE - 1);
 	size_t count = end > start ? (end - start) / KERN_PAGE : 0;
 	size_t groups = (count + GROUP_PAGES - 1) / GROUP_PAGES;
@@ -103,6 +109,20 @@ static void occupy(size_t first, size_t count, enum kern_pages_owner owner)
 		if (owner == KERN_PAGES_USER)
 			g->user |= mask;
 	}
+	if (owner == KERN_PAGES_USER)
+		user_count += count;
+}
+
+static bool may_have(size_t count, enum kern_pages_owner owner)
+{
+	return owner != KERN_PAGES_USER || !user_limited ||
+	       (user_count < user_max && count <= user_max - user_count);
+}
+
+void kern_pages_limit_user(size_t count)
+{
+	user_limited = count != SIZE_MAX;
+	user_max = count;
 }
 
 static void *take(size_t count, enum kern_pages_owner owner)
@@ -128,7 +148,7 @@ static void *take(size_t count, enum kern_pages_owner owner)
 
 void *kern_pages_take(size_t count, enum kern_pages_owner owner)
 {
-	return take(count, owner);
+	return may_have(count, owner) ? take(count, owner) : 0;
 }
 
 void *kern_pages_alloc(size_t count)
@@ -158,6 +178,7 @@ static void vacate(size_t first, size_t count, bool user_only)
 		if (user_only)
 			mask &= g->user;
 		wh_assert((g->used & mask) == mask);
+		user_count -= (size_t)__builtin_popcountll(g->user & mask);
 		g->used &= ~mask;
 		g->user &= ~mask;
 		pages.free_count += (size_t)__builtin_popcountll(mask);
@@ -189,7 +210,8 @@ void kern_pages_release_user(uint64_t address, size_t count)
 bool kern_pages_take_at(uint64_t address, size_t count, enum kern_pages_owner owner)
 {
 	size_t first;
-	if (!kern_pages_all_free(address, count) || !locate(address, count, &first))
+	if (!may_have(count, owner) || !kern_pages_all_free(address, count) ||
+	    !locate(address, count, &first))
 		return false;
 	occupy(first, count, owner);
 	return true;

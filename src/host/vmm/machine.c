@@ -34,6 +34,7 @@
 
 #define MFD_EXEC_FLAG 0x10u         /* linux/memfd.h: proc execs it, see VMM_RAM_OFFSET */
 #define TRAP_STACK_SIZE (32u << 10) /* an AVX-512 and AMX frame is 12 KiB */
+#define STACK_SIZE_MIN (32u << 10)  /* the kernel runs on it, too */
 #define INSPECT_LOOK_NS 100000
 #define INSPECT_LOOKS 10000
 #define HEAP_SIZE_MIN (64u << 10) /* below it no program gets to main */
@@ -78,7 +79,8 @@ static int lay_out(struct wh_vmm_machine *m, uint64_t memory_size, uint64_t stri
 {
 	const struct wh_vmm_image *image = m->image;
 	struct vmm_layout *l = &m->layout;
-	uint64_t stack = wh_manifest_stack(image->manifest.stack_size, memory_size);
+	uint64_t stack = m->stack_size ? wh_align_up(m->stack_size, VMM_PAGE)
+				       : wh_manifest_stack(image->manifest.stack_size, memory_size);
 	uint64_t small;
 	uint64_t data = wh_align_up(image->end, VMM_PAGE) - image->ram_start;
 
@@ -250,6 +252,10 @@ static int check_config(const struct wh_vmm_config *config, struct wh_diag *diag
 	if (config->mount_count > WH_BOOT_MOUNTS_MAX)
 		return wh_diag_set(diag, -WH_E2BIG, "%u mounts; at most %u are possible",
 				   config->mount_count, WH_BOOT_MOUNTS_MAX);
+	if (config->stack_size &&
+	    (config->stack_size < STACK_SIZE_MIN || config->stack_size > WH_MANIFEST_STACK_MAX))
+		return wh_diag_set(diag, -WH_EINVAL, "a stack must have from %u KiB to %llu MiB",
+				   STACK_SIZE_MIN >> 10, WH_MANIFEST_STACK_MAX >> 20);
 	if (config->memory_size > WH_MANIFEST_MEMORY_MAX)
 		return wh_diag_set(diag, -WH_EINVAL, "more memory than %llu GiB is not supported",
 				   WH_MANIFEST_MEMORY_MAX >> 30);
@@ -384,6 +390,7 @@ static int make(const struct wh_vmm_config *config, struct wh_vmm_image *image,
 	m->sandbox = config->sandbox;
 	m->observe_records = config->observe_records;
 	m->observe_flags = config->observe_flags;
+	m->stack_size = config->stack_size;
 	m->spare = config->spare;
 	error = snapshot ? build_copy(m, diag) : build(m, config, diag);
 	if (error < 0) {

@@ -102,6 +102,7 @@ struct wh_vmm_machine {
 	struct wh_boot_control *control; /* host pointer into RAM: hostile once started */
 	struct wh_observe *observe;      /* the same; NULL = there is none */
 	uint32_t observe_records, observe_flags;
+	uint64_t stack_size; /* as asked, or 0 */
 
 	uint32_t slot_count;
 	bool started, ended, paused;

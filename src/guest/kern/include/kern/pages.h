@@ -25,6 +25,9 @@ void *kern_pages_take(size_t count, enum kern_pages_owner owner);
 /* Exactly these pages: false when one of them is in use or outside. Zeroed. */
 bool kern_pages_take_at(uint64_t address, size_t count, enum kern_pages_owner owner);
 
+/* From now on the program gets no more than `count` pages in all, SIZE_MAX = no limit; what it has it keeps. */
+void kern_pages_limit_user(size_t count);
+
 /* Gives back those of the pages that belong to the program; others stay. */
 void kern_pages_release_user(uint64_t address, size_t count);
 

@@ -117,6 +117,8 @@ struct wh_vmm_config {
 	struct wh_vmm_spare *spare;
 	/* kvm: called first in each thread that runs a vCPU, for a name, an affinity or a filter (wherry/confine.h). Optional. */
 	void (*thread_begins)(void *ctx);
+	uint64_t
+		stack_size; /* of the first thread, bytes; 0 = the manifest's and what the memory allows */
 	/* Records of calls and samples (wherry/abi/observe.h): a power of two, 0 = none; WH_OBSERVE_*. */
 	uint32_t observe_records, observe_flags;
 };
