@@ -4,9 +4,10 @@
  * that runs the code under the filter (the command line does so by default) shows when that was forgotten.
  * Both libcs' ways of making a call are named (poll and ppoll, stat and newfstatat).
  *
- * Not here, and so never again once confined: execve, fork (clone only for threads), ptrace (but a debugger's, --gdb), mount, setns, unshare,
- * chroot, setuid and relatives, prctl, seccomp, bpf, perf_event_open, keyctl, process_vm_*, userfaultfd, io_uring_setup
- * and io_uring_register, open_by_handle_at, kill, pidfd_open, mmap and mprotect with PROT_EXEC.
+ * Not here, and so never again once confined: execve, fork (clone only for threads), ptrace (but a debugger's, --gdb), mount,
+ * setns, unshare, chroot, setuid and relatives, prctl and seccomp (but for what a worker that begins later needs to
+ * narrow itself), bpf, perf_event_open, keyctl, process_vm_*, userfaultfd, io_uring_setup and io_uring_register,
+ * open_by_handle_at, kill, pidfd_open, mmap and mprotect with PROT_EXEC.
  */
 #include <sys/syscall.h>
 #include <wherry/base/mem.h>
@@ -103,6 +104,7 @@ const struct confine_call confine_calls[] = {
 	{ SYS_rt_sigtimedwait, V, 0 }, /* a vCPU that is to stand still */
 	{ SYS_sigaltstack, L | V | W | M, 0 },
 	{ SYS_fstatfs, F, 0 },
+	{ SYS_prctl, T, CONFINE_NO_NEW },
 	{ SYS_gettid, L | V | W | M, 0 },
 	{ SYS_tkill, K, CONFINE_STOP }, /* musl's pthread_kill */
 	{ SYS_time, L, 0 },
@@ -145,6 +147,7 @@ const struct confine_call confine_calls[] = {
 	{ SYS_prlimit64, N | T, 0 },
 	{ SYS_sendmmsg, N, 0 },
 	{ SYS_renameat2, F | K, 0 },
+	{ SYS_seccomp, T, CONFINE_NARROW },
 	{ SYS_getrandom, L, 0 },
 	{ SYS_membarrier, L | V | W | M, 0 },
 	{ SYS_copy_file_range, P | K | B, 0 },

@@ -14,6 +14,8 @@ enum confine_check {
 	CONFINE_SOCKET, /* the first is a family of the parts */
 	CONFINE_STOP,   /* the second is SIGUSR1, which makes a vCPU's thread look */
 	CONFINE_SELF,   /* the first is our own process id */
+	CONFINE_NO_NEW, /* the first is PR_SET_NO_NEW_PRIVS: prctl */
+	CONFINE_NARROW, /* the first adds a filter: seccomp */
 	CONFINE_ABSENT, /* answered as by a kernel that does not have it */
 	CONFINE_FCNTL,  /* the second sends no signals to others */
 	CONFINE_CHECKS,

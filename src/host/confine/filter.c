@@ -11,8 +11,10 @@
 #include <linux/audit.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <wherry/base/assert.h>
 #include <wherry/base/mem.h>
@@ -109,6 +111,14 @@ static void check_socket(struct writer *w)
 	when(w, BPF_JGE, 0, TO_REFUSE);
 }
 
+/* Only where argument `index` is `value`. */
+static void must_be(struct writer *w, unsigned index, uint32_t value)
+{
+	load_argument(w, index);
+	when(w, BPF_JEQ, value, TO_ALLOW);
+	when(w, BPF_JGE, 0, TO_REFUSE);
+}
+
 static void put_check(struct writer *w, enum confine_check check)
 {
 	switch (check) {
@@ -129,14 +139,16 @@ static void put_check(struct writer *w, enum confine_check check)
 		check_socket(w);
 		break;
 	case CONFINE_STOP:
-		load_argument(w, 1);
-		when(w, BPF_JEQ, 10, TO_ALLOW);
-		when(w, BPF_JGE, 0, TO_REFUSE);
+		must_be(w, 1, SIGUSR1);
 		break;
 	case CONFINE_SELF:
-		load_argument(w, 0);
-		when(w, BPF_JEQ, w->own_pid, TO_ALLOW);
-		when(w, BPF_JGE, 0, TO_REFUSE);
+		must_be(w, 0, w->own_pid);
+		break;
+	case CONFINE_NO_NEW:
+		must_be(w, 0, PR_SET_NO_NEW_PRIVS);
+		break;
+	case CONFINE_NARROW:
+		must_be(w, 0, SECCOMP_SET_MODE_FILTER);
 		break;
 	case CONFINE_FCNTL:
 		load_argument(w, 1);
