@@ -74,7 +74,8 @@ void dgram_write(struct wh_socket_port *s)
 		s->out_begin += (uint32_t)n;
 	}
 	s->out_begin = s->out_end = 0;
-	socket_events(s, 0, WH_LOOP_WRITE);
+	if (!s->blocked) /* else the event wakes who waits for room */
+		socket_events(s, 0, WH_LOOP_WRITE);
 }
 
 int dgram_send(struct wh_net_port *port, const struct wh_net_frame *f)

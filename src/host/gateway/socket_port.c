@@ -79,6 +79,8 @@ static void ready(struct wh_loop_fd *watch, uint32_t events)
 	if (events & WH_LOOP_WRITE) {
 		socket_write(s);
 		socket_unblock(s);
+		if (s->out_begin == s->out_end && !s->blocked)
+			socket_events(s, 0, WH_LOOP_WRITE);
 	}
 	if ((events & WH_LOOP_HANGUP) && s->held && !is_dgram(s))
 		s->ended = "the client has left"; /* what is held goes with it */

@@ -29,7 +29,8 @@ void stream_write(struct wh_socket_port *s)
 		s->out_begin += (uint32_t)n;
 	}
 	s->out_begin = s->out_end = 0;
-	socket_events(s, 0, WH_LOOP_WRITE);
+	if (!s->blocked) /* else the event wakes who waits for room */
+		socket_events(s, 0, WH_LOOP_WRITE);
 }
 
 static bool room_make(struct wh_socket_port *s, uint32_t size)
