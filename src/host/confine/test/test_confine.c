@@ -174,6 +174,21 @@ static int try_own(void)
 	return fcntl(200, F_GETFD) < 0;
 }
 
+static void *narrow(void *arg)
+{
+	int *result = arg;
+	*result = wh_confine_thread(WH_CONFINE_WORKER, WH_CONFINE_KILL);
+	return NULL;
+}
+
+/* A disk's worker begins when the first transfer has to wait. */
+static int try_late_worker(void)
+{
+	pthread_t t;
+	int result = -1;
+	return pthread_create(&t, NULL, narrow, &result) || pthread_join(t, NULL) || result;
+}
+
 static int try_nothing(void)
 {
 	char c = 0;
@@ -292,20 +307,17 @@ static void process(void)
 }
 
 /* A thread that exists when the process confines itself is left alone, and may have less than it. */
-static void *narrow(void *arg)
-{
-	int *result = arg;
-	*result = wh_confine_thread(WH_CONFINE_WORKER, WH_CONFINE_KILL);
-	return NULL;
-}
-
 static void threads(void)
 {
-	pthread_t t;
-	int result = -1;
-	CHECK_EQ(pthread_create(&t, NULL, narrow, &result), 0);
-	CHECK_EQ(pthread_join(t, NULL), 0);
-	CHECK_EQ(result, 0);
+	CHECK_EQ(try_late_worker(), 0);
+}
+
+static void late_workers(void)
+{
+	struct attempt a = { try_late_worker, WH_CONFINE_THREADS, false, false };
+	check(&a, DONE);
+	a.parts = WH_CONFINE_LOOP;
+	check(&a, KILLED);
 }
 
 /* The whole filter, in an interpreter, against the list. */
@@ -406,6 +418,7 @@ int main(void)
 	RUN(descriptors);
 	RUN(process);
 	RUN(threads);
+	RUN(late_workers);
 	unlink(path);
 	rmdir(folder);
 	RUN(shares_folders_with_any_guest);

@@ -24,10 +24,18 @@ static struct {
 	struct wh_net_port *port;
 	int fd, peer;
 	uint32_t frames, bytes, sum, refuse, writable, changed;
+	bool peer_reads; /* all there is, when a frame comes */
 	const char *gone;
 	struct wh_socket_request request;
 	const char *answer;
 } t;
+
+static void peer_read_all(void)
+{
+	uint8_t bytes[4096];
+	while (read(t.peer, bytes, sizeof bytes) > 0)
+		;
+}
 
 static int receive(struct wh_net_port *port, const struct wh_net_frame *frame)
 {
@@ -36,6 +44,8 @@ static int receive(struct wh_net_port *port, const struct wh_net_frame *frame)
 		t.refuse--;
 		return -WH_EAGAIN;
 	}
+	if (t.peer_reads)
+		peer_read_all();
 	size_t n = wh_iov_read(frame->iov, frame->iov_count, 0, bytes, sizeof bytes);
 	for (size_t i = 0; i < n; i++)
 		t.sum = t.sum * 31 + bytes[i];
@@ -314,6 +324,43 @@ static void slow_readers(void)
 	stops_reading(WH_SOCKET_QEMU_DGRAM);
 }
 
+/* A full link gets room while a frame comes in, or when it is flushed, before the loop says that it is writable. Who
+ * waits for room must hear of it all the same. */
+static void room_before_the_event(enum wh_socket_protocol protocol, bool by_frame)
+{
+	uint8_t frame[100];
+	uint32_t size = frame_make(protocol, frame, 60);
+	begin(protocol);
+	while (!send_frame(1514))
+		;
+	settle();
+	CHECK_EQ(t.writable, 0);
+	if (by_frame) {
+		t.peer_reads = true;
+		put(frame, size);
+	} else {
+		peer_read_all();
+		t.port->flush(t.port);
+	}
+	for (int i = 0; i < 3; i++) {
+		settle();
+		peer_read_all();
+	}
+	CHECK_EQ(t.frames, by_frame);
+	CHECK_EQ(t.writable, 1);
+	CHECK_EQ(wh_loop_step(t.loop, 0), 0); /* and it is not asked for any more */
+	CHECK_EQ(send_frame(1514), 0);
+	end();
+}
+
+static void room_is_told(void)
+{
+	room_before_the_event(WH_SOCKET_QEMU, true);
+	room_before_the_event(WH_SOCKET_QEMU, false);
+	room_before_the_event(WH_SOCKET_QEMU_DGRAM, true);
+	room_before_the_event(WH_SOCKET_QEMU_DGRAM, false);
+}
+
 /* The first who sends has the link until it is gone. */
 static void dgram_peers(void)
 {
@@ -508,6 +555,7 @@ int main(void)
 	RUN(handshake_vectors);
 	RUN(hostile);
 	RUN(slow_readers);
+	RUN(room_is_told);
 	RUN(dgram_peers);
 	RUN(switching);
 	return test_end();
