@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 #include "attack.h"
+#include "mmio.h"
 #include <wherry/abi/boot.h>
 #include <wherry/abi/shm.h>
 
@@ -32,18 +33,6 @@ static struct {
 
 static struct wh_shm_device *device; /* over shared memory, or */
 static volatile uint32_t *registers; /* virtio-mmio (virtio 1.2, 4.2.2) */
-enum {
-	DRIVER_FEATURES = 0x20 / 4,
-	DRIVER_FEATURES_SEL = 0x24 / 4,
-	QUEUE_SEL = 0x30 / 4,
-	QUEUE_SIZE = 0x38 / 4,
-	QUEUE_READY = 0x44 / 4,
-	QUEUE_NOTIFY = 0x50 / 4,
-	STATUS = 0x70 / 4,
-	QUEUE_DESC = 0x80 / 4,
-	QUEUE_DRIVER = 0x90 / 4,
-	QUEUE_DEVICE = 0xa0 / 4,
-};
 
 static void settle(void)
 {

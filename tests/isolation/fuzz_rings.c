@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 #include "attack.h"
+#include "mmio.h"
 #include <wherry/abi/boot.h>
 #include <wherry/abi/shm.h>
 
@@ -43,19 +44,6 @@ static struct wh_shm_device *device; /* over shared memory, or */
 static volatile uint32_t *registers; /* virtio-mmio (virtio 1.2, 4.2.2) */
 static uint32_t id;
 static uint64_t state = 0x9e3779b97f4a7c15ull;
-
-enum {
-	DRIVER_FEATURES = 0x20 / 4,
-	DRIVER_FEATURES_SEL = 0x24 / 4,
-	QUEUE_SEL = 0x30 / 4,
-	QUEUE_SIZE = 0x38 / 4,
-	QUEUE_READY = 0x44 / 4,
-	QUEUE_NOTIFY = 0x50 / 4,
-	STATUS = 0x70 / 4,
-	QUEUE_DESC = 0x80 / 4,
-	QUEUE_DRIVER = 0x90 / 4,
-	QUEUE_DEVICE = 0xa0 / 4,
-};
 
 static uint32_t any(uint32_t below)
 {
