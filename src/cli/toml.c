@@ -238,6 +238,16 @@ static bool escape(struct reader *r, struct text *t)
 	return put_scalar(r, t, value);
 }
 
+/* What stands for itself, at least one byte. */
+static bool take_plain(struct reader *r, struct text *t)
+{
+	unsigned n = plain(r);
+	if (!n || !put(r, t, r->at, n))
+		return false;
+	r->at += n;
+	return true;
+}
+
 static bool take_line_string(struct reader *r, struct text *t, char quote)
 {
 	while (!take(r, quote)) {
@@ -246,10 +256,8 @@ static bool take_line_string(struct reader *r, struct text *t, char quote)
 				return false;
 			continue;
 		}
-		unsigned n = plain(r);
-		if (!n || !put(r, t, r->at, n))
+		if (!take_plain(r, t))
 			return false;
-		r->at += n;
 	}
 	return true;
 }
@@ -293,10 +301,8 @@ static bool take_multi_string(struct reader *r, struct text *t, char quote)
 				return false;
 			continue;
 		}
-		unsigned n = plain(r);
-		if (!n || !put(r, t, r->at, n))
+		if (!take_plain(r, t))
 			return false;
-		r->at += n;
 	}
 }
 

@@ -280,15 +280,13 @@ static int give(struct wh_p9_request *q, const void *data, size_t size, uint64_t
 	return 0;
 }
 
-static int read_large(struct wh_p9_request *q, struct node *n)
+/* Fills the answer from `of`, which reads as wh_store_file_read does. */
+static int give_from(struct wh_p9_request *q, void *of,
+		     int64_t (*reads)(void *of, uint64_t offset, void *to, size_t size))
 {
 	uint32_t done = 0;
-	int r = n->large ? 0 : wh_store_file_open(n->session->fs->store, &n->id, &n->large);
-	if (r < 0)
-		return r;
 	for (uint32_t i = 0; i < q->payload_count; i++) {
-		int64_t got = wh_store_file_read(n->large, q->t.offset + done, q->payload[i].base,
-						 q->payload[i].size);
+		int64_t got = reads(of, q->t.offset + done, q->payload[i].base, q->payload[i].size);
 		if (got < 0)
 			return (int)got;
 		done += (uint32_t)got;
@@ -297,6 +295,22 @@ static int read_large(struct wh_p9_request *q, struct node *n)
 	}
 	q->r.count = done;
 	return 0;
+}
+
+static int64_t file_reads(void *file, uint64_t offset, void *to, size_t size)
+{
+	return wh_store_file_read(file, offset, to, size);
+}
+
+static int64_t node_reads(void *node, uint64_t offset, void *to, size_t size)
+{
+	return wh_store_node_read(node, offset, to, size);
+}
+
+static int read_large(struct wh_p9_request *q, struct node *n)
+{
+	int r = n->large ? 0 : wh_store_file_open(n->session->fs->store, &n->id, &n->large);
+	return r < 0 ? r : give_from(q, n->large, file_reads);
 }
 
 static int read_blob(struct wh_p9_request *q, struct node *n)
@@ -318,7 +332,6 @@ static int read_blob(struct wh_p9_request *q, struct node *n)
 static int read_rw(struct wh_p9_request *q, struct node *n)
 {
 	uint64_t size;
-	uint32_t done = 0;
 	if (n->tx->dead)
 		return -WH_ENOENT;
 	int r = wh_store_node_size(n->rw, &size);
@@ -326,17 +339,7 @@ static int read_rw(struct wh_p9_request *q, struct node *n)
 		return r;
 	if (q->t.offset > size)
 		return give(q, "", (size_t)size, q->t.offset);
-	for (uint32_t i = 0; i < q->payload_count; i++) {
-		int64_t got = wh_store_node_read(n->rw, q->t.offset + done, q->payload[i].base,
-						 q->payload[i].size);
-		if (got < 0)
-			return (int)got;
-		done += (uint32_t)got;
-		if ((size_t)got < q->payload[i].size)
-			break;
-	}
-	q->r.count = done;
-	return 0;
+	return give_from(q, n->rw, node_reads);
 }
 
 static int op_read(void *ctx, struct wh_p9_request *q)
