@@ -3,7 +3,7 @@
  * Making the guest's process, beside the monitor's other work.
  *
  * The child begins when the machine is made, or ahead of it (wh_vmm_spare_new). It shares the monitor's memory until it execs (clone
- * with VM: no page tables are copied) and runs on another CPU while the monitor builds RAM
+ * with VM: no page tables are copied) and may run on another CPU while the monitor builds RAM
  * and devices: making a mount and an IPC namespace takes longer than everything that
  * the monitor does. Then it execs the guest's RAM file, whose first page holds the stub, and
  * waits at the doorbell for its plan.
