@@ -44,29 +44,6 @@ const struct cli_command cli_command_console = {
 	.run = cmd_console,
 };
 
-/* The name, one operand. CLI_END, or what the command returns. */
-static int name_of(const struct cli_command *command, int argc, char **argv, const char **ret_name,
-		   bool *ret_follow)
-{
-	struct cli_parser p;
-	const char *value = NULL;
-	int id, count = 0;
-	cli_parser_init(&p, command, argc, argv);
-	while ((id = cli_next(&p, &value)) != CLI_END) {
-		if (id == CLI_BAD || id == CLI_HELP)
-			return id == CLI_HELP ? CLI_OK : CLI_ERROR;
-		if (id == OPT_FOLLOW)
-			*ret_follow = true;
-		else if (!count++)
-			*ret_name = value;
-	}
-	if (count == 1)
-		return -1;
-	cli_error("%s: needs the name of a machine (see: wherry %s --help)", command->name,
-		  command->name);
-	return CLI_ERROR;
-}
-
 /* The answer's head, byte by byte: what follows is the console's. 0 or -errno. */
 static int take_head(int fd, const char *wanted)
 {
@@ -112,7 +89,7 @@ static int cmd_logs(int argc, char **argv)
 {
 	const char *name = NULL;
 	bool follow = false;
-	int status = name_of(&cli_command_logs, argc, argv, &name, &follow);
+	int status = machine_operands(&cli_command_logs, argc, argv, &name, 1, &follow);
 	if (status >= 0)
 		return status;
 	int fd = open_view(name, "GET", follow ? "/v1/console/follow" : "/v1/console",
@@ -187,7 +164,7 @@ static int cmd_console(int argc, char **argv)
 {
 	const char *name = NULL;
 	struct termios before, raw;
-	int status = name_of(&cli_command_console, argc, argv, &name, NULL);
+	int status = machine_operands(&cli_command_console, argc, argv, &name, 1, NULL);
 	if (status >= 0)
 		return status;
 	int fd = open_view(name, "PUT", "/v1/console/attach", "HTTP/1.1 101");

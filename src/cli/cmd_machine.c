@@ -113,37 +113,11 @@ static int request(const char *name, const char *method, const char *path, const
 
 /* ---- verbs ---- */
 
-/* The operands, exactly `count` of them. CLI_END or what the command returns. */
-static int operands(const struct cli_command *command, int argc, char **argv, const char **ret,
-		    int count, bool *ret_json)
-{
-	struct cli_parser p;
-	const char *value = NULL;
-	int id, n = 0;
-	cli_parser_init(&p, command, argc, argv);
-	while ((id = cli_next(&p, &value)) != CLI_END) {
-		if (id == CLI_BAD || id == CLI_HELP)
-			return id == CLI_HELP ? CLI_OK : CLI_ERROR;
-		if (id == OPT_JSON)
-			*ret_json = true;
-		else if (n++ < count)
-			ret[n - 1] = value;
-	}
-	if (n == count)
-		return -1;
-	cli_error("%s: needs %s (see: wherry %s --help)", command->name,
-		  count == 2   ? "a name and a file"
-		  : count == 1 ? "the name of a machine"
-			       : "nothing",
-		  command->name);
-	return CLI_ERROR;
-}
-
 static int simple(const struct cli_command *command, int argc, char **argv, const char *method,
 		  const char *path, bool show)
 {
 	const char *name;
-	int status = operands(command, argc, argv, &name, 1, NULL);
+	int status = machine_operands(command, argc, argv, &name, 1, NULL);
 	return status >= 0 ? status : request(name, method, path, "", show);
 }
 
@@ -180,7 +154,7 @@ static int cmd_ps(int argc, char **argv)
 	char folder[PATH_MAX], text[REPLY_MAX];
 	struct dirent **entry = NULL;
 	bool json = false;
-	int status = operands(&cli_command_ps, argc, argv, NULL, 0, &json);
+	int status = machine_operands(&cli_command_ps, argc, argv, NULL, 0, &json);
 	if (status >= 0)
 		return status;
 	if (machine_folder(folder, sizeof folder, false))
@@ -213,7 +187,7 @@ static int end_machine(const struct cli_command *command, int argc, char **argv,
 {
 	char text[1024];
 	const char *name;
-	int status = operands(command, argc, argv, &name, 1, NULL);
+	int status = machine_operands(command, argc, argv, &name, 1, NULL);
 	if (status >= 0)
 		return status;
 	int events = machine_connect(name);
@@ -271,7 +245,7 @@ static int cmd_snapshot(int argc, char **argv)
 {
 	char path[PATH_MAX], escaped[2 * PATH_MAX], body[2 * PATH_MAX + 32], here[PATH_MAX];
 	const char *names[2];
-	int status = operands(&cli_command_snapshot, argc, argv, names, 2, NULL);
+	int status = machine_operands(&cli_command_snapshot, argc, argv, names, 2, NULL);
 	if (status >= 0)
 		return status;
 	bool absolute = names[1][0] == '/';
@@ -311,7 +285,7 @@ static int cmd_events(int argc, char **argv)
 {
 	char text[4096];
 	const char *name;
-	int status = operands(&cli_command_events, argc, argv, &name, 1, NULL);
+	int status = machine_operands(&cli_command_events, argc, argv, &name, 1, NULL);
 	if (status >= 0)
 		return status;
 	int fd = machine_connect(name);

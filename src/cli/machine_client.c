@@ -12,6 +12,31 @@
 
 #include "machine_folder.h"
 
+int machine_operands(const struct cli_command *command, int argc, char **argv, const char **ret,
+		     int count, bool *ret_option)
+{
+	struct cli_parser p;
+	const char *value = NULL;
+	int id, n = 0;
+	cli_parser_init(&p, command, argc, argv);
+	while ((id = cli_next(&p, &value)) != CLI_END) {
+		if (id == CLI_BAD || id == CLI_HELP)
+			return id == CLI_HELP ? CLI_OK : CLI_ERROR;
+		if (id != CLI_OPERAND)
+			*ret_option = true;
+		else if (n++ < count)
+			ret[n - 1] = value;
+	}
+	if (n == count)
+		return -1;
+	cli_error("%s: needs %s (see: wherry %s --help)", command->name,
+		  count == 2   ? "a name and a file"
+		  : count == 1 ? "the name of a machine"
+			       : "nothing",
+		  command->name);
+	return CLI_ERROR;
+}
+
 int machine_connect(const char *name)
 {
 	char folder[PATH_MAX];

@@ -12,6 +12,10 @@
 
 #define MACHINE_ANSWER_MS 20000 /* a snapshot of a large guest takes seconds */
 
+/* A verb's operands, exactly `count` of them, and whether its flag was there (a verb has one at most; NULL: none). -1, or what
+ * the command returns. */
+int machine_operands(const struct cli_command *command, int argc, char **argv, const char **ret,
+		     int count, bool *ret_option);
 /* Connected to the machine of that name, or -errno. */
 int machine_connect(const char *name);
 /* Says that it cannot be reached; returns CLI_ERROR. */
